@@ -1,0 +1,254 @@
+"""The two tasks of a session, its queues, and its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+
+from .config import Overflow
+from .core import Core
+from .ending import Ending, EndKind
+from .errors import SessionEnded, SlowConsumer, TransportClosed
+from .message import Encode, Message, Payload, Share, size_of
+from .state.deadlines import Deadlines
+from .state.inbox import Inbox
+from .subscriber import Subscriber
+from .transport import Frames, Transport
+from .wakeup import Wakeup
+
+__all__ = ("Actor",)
+
+logger = logging.getLogger("broker")
+
+
+class Actor:
+    """The only one that touches a client's transport: one task reads, one writes.
+
+    Args:
+        owner_id: of the session.
+        frames: what the client may send.
+        encode: makes a frame of what is published.
+        on_end: called once, when it ends; must not wait and not raise.
+
+    Attributes:
+        ending: why it ended; None while it goes on.
+        ended: set when it has ended.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        transport: Transport,
+        *,
+        owner_id: str,
+        frames: Frames,
+        encode: Encode,
+        on_end: Callable[[], None],
+    ) -> None:
+        limits = core.limits
+        self.ending: Ending | None = None
+        self.ended = anyio.Event()
+        self._core = core
+        self._transport = transport
+        self._owner_id = owner_id
+        self._frames = frames
+        self._encode = encode
+        self._on_end = on_end
+        self._wakeup = Wakeup()  # of the writer
+        self._lanes: dict[Overflow, Subscriber] = {}  # one outbox per policy in use
+        self._replies = self.lane(Overflow.DISCONNECT)
+        self._inbox = Inbox(
+            max_messages=limits.max_inbox_messages,
+            max_bytes=limits.max_inbox_bytes,
+            budget=core.budget,
+        )
+        self._arrived = Wakeup()  # of the handler
+        self._inbox_room: anyio.Event | None = None
+        self._handling = anyio.ResourceGuard("receiving from this session")
+        self._reading = anyio.CancelScope()
+        self._writing = anyio.CancelScope()
+        self._is_sending = False
+        self._received = 0
+        self._sent = 0
+        self._deadlines = Deadlines(limits, anyio.current_time())
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent and to be handled."""
+        waiting = sum(lane.outbox.size_bytes for lane in self._lanes.values())
+        return waiting + self._inbox.size_bytes
+
+    def lane(self, overflow: Overflow) -> Subscriber:
+        """Return the outbox for topics with this policy; all feed the one writer."""
+        lane = self._lanes.get(overflow)
+        if lane is None:
+            lane = self._lanes[overflow] = Subscriber(
+                self._owner_id,
+                self._core.outbox(overflow),
+                self._wakeup,
+                self._core.counters,
+                self._fall_behind,
+            )
+        return lane
+
+    def check(self) -> None:
+        """Raise SessionEnded if it has ended."""
+        if self.ending is not None:
+            raise SessionEnded(self.ending)
+
+    async def receive(self) -> Payload:
+        """Return the next frame; ``Session.receive`` says what is promised."""
+        with self._handling:
+            if self._inbox:
+                await anyio.lowlevel.checkpoint()
+            while not self._inbox:
+                if self.ending is not None:
+                    await anyio.lowlevel.checkpoint()
+                    raise SessionEnded(self.ending)
+                await self._arrived.wait()
+            frame = self._inbox.take()
+            self._tell_inbox_room()
+            return frame
+
+    async def send(self, payload: Payload, size: int) -> None:
+        """Queue a frame for this client; ``Session.send`` says what is promised."""
+        self.check()
+        await self._replies.wait_room(size)
+        self.check()
+        message = Message("", payload, share=Share(size))
+        self._core.budget.hold(message, 1)
+        self._replies.deliver(message, size)
+        self._core.relieve()
+
+    def end(self, ending: Ending, *, flush: bool = False) -> None:
+        """End it; ``Session.end`` says what is promised."""
+        if self.ending is not None:
+            return
+        self.ending = ending
+        self._on_end()
+        if not flush:
+            for lane in self._lanes.values():
+                lane.clear()
+        if ending.kind is not EndKind.CLIENT_LEFT:
+            self._inbox.clear()
+        deadline = anyio.current_time() + self._core.limits.grace_s
+        self._reading.deadline = self._writing.deadline = deadline
+        self._wakeup.notify()
+        self._arrived.notify()
+        self._tell_inbox_room()
+        self.ended.set()
+
+    def close(self) -> None:
+        """Free everything; both tasks have ended."""
+        for lane in self._lanes.values():
+            lane.clear()
+        self._inbox.clear()
+        self._wakeup.close()
+        self._arrived.close()
+
+    def check_deadlines(self, now: float) -> None:
+        """End it if one of its deadlines has passed (s, monotonic)."""
+        if self.ending is None:
+            kind = self._deadlines.check(
+                now,
+                received=self._received,
+                sent=self._sent,
+                is_sending=self._is_sending,
+                is_inbox_full=self._inbox.is_full,
+            )
+            if kind is not None:
+                self.end(Ending.of(kind))
+
+    async def read(self) -> None:
+        """Receive until the client has left, or ``grace_s`` after the end.
+
+        What comes after the end is discarded, not left: an ASGI server may never let
+        go of a connection whose messages nobody takes (HOSTS.md, A3).
+        """
+        with self._reading:
+            try:
+                while True:
+                    frame = await self._transport.receive()
+                    if self.ending is None:
+                        self._accept(frame)
+                        while self._inbox.is_full and self.ending is None:
+                            self._inbox_room = self._inbox_room or anyio.Event()
+                            await self._inbox_room.wait()
+            except TransportClosed:
+                self.end(Ending.of(EndKind.CLIENT_LEFT))
+            except Exception:
+                logger.exception("session %s: receive failed", self._owner_id)
+                self.end(Ending.of(EndKind.INTERNAL_ERROR))
+            # Nobody is there to write to.
+            self._writing.cancel()
+
+    async def write(self) -> None:
+        """Send what waits until the end, then close.
+
+        A send that was cancelled leaves the connection broken: nothing follows it.
+        """
+        with self._writing:
+            try:
+                ending = await self._send_all()
+                if ending.kind is not EndKind.CLIENT_LEFT:
+                    await self._transport.close(ending.code, ending.reason)
+            except TransportClosed:
+                self.end(Ending.of(EndKind.CLIENT_LEFT))
+            except Exception:
+                logger.exception("session %s: send failed", self._owner_id)
+                self.end(Ending.of(EndKind.INTERNAL_ERROR))
+
+    async def _send_all(self) -> Ending:
+        send, encode = self._transport.send, self._encode
+        lanes = self._lanes
+        while True:
+            is_idle = True
+            for lane in tuple(lanes.values()) if len(lanes) > 1 else (self._replies,):
+                if not lane.lag:
+                    continue
+                is_idle = False
+                item = lane.take()
+                if not isinstance(item, Message):
+                    frame = encode(item)
+                else:
+                    frame = item.encoded(encode) if item.topic else item.payload
+                self._is_sending = True
+                await send(frame)
+                self._is_sending = False
+                self._sent += 1
+                self._core.counters.sent += 1
+            if is_idle:
+                if self.ending is not None:
+                    return self.ending
+                await self._wakeup.wait()
+
+    def _accept(self, frame: Payload) -> None:
+        """Queue a frame for the handler, or end a client that sends what it may not."""
+        self._received += 1
+        self._core.counters.received += 1
+        is_text = isinstance(frame, str)
+        if self._frames is not Frames.ANY and is_text != (self._frames is Frames.TEXT):
+            came = "text" if is_text else "binary"
+            reason = f"this takes {self._frames.value} frames, and a {came} one came"
+            self.end(Ending.of(EndKind.WRONG_FRAME_TYPE, reason))
+            return
+        size, limit = size_of(frame), self._core.limits.max_message_bytes
+        if size > limit:
+            reason = f"message of {size} bytes; the limit is {limit}"
+            self.end(Ending.of(EndKind.MESSAGE_TOO_LARGE, reason))
+            return
+        self._inbox.put(frame, size)
+        if self._arrived.armed:
+            self._arrived.notify()
+        self._core.relieve()
+
+    def _fall_behind(self, _: SlowConsumer) -> None:
+        self.end(Ending.of(EndKind.SLOW_CONSUMER))
+
+    def _tell_inbox_room(self) -> None:
+        if self._inbox_room is not None:
+            self._inbox_room.set()
+            self._inbox_room = None

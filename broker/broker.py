@@ -1,0 +1,433 @@
+"""The broker: publish, subscribe, and the sessions of one node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Literal, Self, overload
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+from anyio import AsyncContextManagerMixin
+
+from .backplane import Backplane, Page
+from .config import Limits, Overflow, RuleBook, TopicRules
+from .core import Core
+from .ending import Ending, EndKind
+from .errors import BrokerClosed, LimitExceeded, UsageError
+from .hooks import Hooks
+from .memory import MemoryBackplane
+from .message import NO_HEADERS, Encode, Payload, Position, Receipt
+from .session import Session, run_session
+from .state.directory import Directory
+from .state.presence import Member
+from .stats import Statistics
+from .subscription import Subscription
+from .tasks import collapsing
+from .topics import check_pattern, check_topic, is_pattern
+from .transport import ConnectRequest, Frames, Transport
+from .wire import plain_frame
+
+__all__ = ("Broker",)
+
+# Deadlines are this exact (s): a look at 10,000 sessions takes about 10 ms.
+WATCH_S = 1.0
+
+
+class Broker(AsyncContextManagerMixin):
+    """One node: hands what is published on a topic to all who subscribe to it.
+
+    It runs inside ``async with broker:`` (or the application's lifespan) and may be
+    entered again after it was left; what it remembered is gone then.
+
+    Args:
+        backplane: carries messages to other nodes; None for a node on its own.
+        rules: options by topic; the first that matches wins.
+        limits: every bound.
+        hooks: where the application takes part.
+
+    Guarantees: README.md, "What it promises", each with its test.
+    """
+
+    def __init__(
+        self,
+        backplane: Backplane | None = None,
+        *,
+        rules: Iterable[TopicRules] = (),
+        limits: Limits | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.hooks = hooks or Hooks()
+        self._backplane = MemoryBackplane() if backplane is None else backplane
+        self._rules = RuleBook(rules)
+        self._running: Core | None = None
+        self._sessions: Directory[Session[Any]] = Directory()
+        self._subscriptions: dict[Subscription, None] = {}
+        self._gone: anyio.Event | None = None  # set when the last session has gone
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
+        if self._running is not None:
+            raise UsageError("this broker has been entered already")
+        core = Core(self.limits, self._rules, self.hooks)
+        with collapsing():
+            async with (
+                self._backplane.connect(core, self.limits) as link,
+                anyio.create_task_group() as tasks,
+            ):
+                core.connect(link)
+                self._running = core
+                tasks.start_soon(core.relay.run, link, name="broker: relay")
+                tasks.start_soon(self._watch, name="broker: watchdog")
+                try:
+                    yield self
+                finally:
+                    core.is_closed = True
+                    await self._end_all()
+                    self._running = None
+                    tasks.cancel_scope.cancel()
+                    core.relay.close()
+
+    @property
+    def is_running(self) -> bool:
+        """The broker has been entered, and is not closing."""
+        return self._running is not None and not self._running.is_closed
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        message_id: str | None = None,
+        exclude: Session[Any] | Subscription | str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Hand a message to all who subscribe to the topic.
+
+        It does not wait for them, except for subscriptions with ``Overflow.BLOCK``:
+        until each of those has room, or ``Limits.block_s`` has passed and those that
+        still have none are ended with ``SlowConsumer``.
+
+        Args:
+            payload: str or bytes; the type reaches clients as text or binary.
+            message_id: publish once only: a second publish with the same topic and id
+                within ``Limits.idempotency_s`` does nothing (at most 255 bytes).
+            exclude: a session, a subscription or the id of one, not to get it.
+            headers: small facts beside the payload; they count towards its size.
+
+        Returns:
+            The message's position and how many subscriptions of this node it was
+            handed to.
+
+        Raises:
+            InvalidTopic: not a concrete topic; nothing was published.
+            MessageTooLarge: over ``Limits.max_message_bytes``; nothing was published.
+            UsageError: a payload that is neither; a broker that was not entered.
+            BrokerClosed: the broker is closing or closed; nothing was published.
+            BackplaneError: the link to the other nodes failed; not published.
+
+        Cancellation: with the in-memory backplane, nothing was published.
+        """
+        core = self._core()
+        check_topic(topic)
+        return await core.publish(
+            topic,
+            payload,
+            message_id=message_id,
+            exclude=_id_of(exclude),
+            headers=NO_HEADERS if headers is None else headers,
+        )
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        *topics: str,
+        since: Position | None = None,
+        overflow: Overflow | None = None,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+    ) -> AsyncGenerator[Subscription, None]:
+        """Receive topics and patterns for as long as the block runs.
+
+        Once the block has been entered, nothing published afterwards is missed.
+
+        Args:
+            topics: at least one; a message that several of them cover comes once.
+            since: resume after this position; with exactly one topic. See
+                ``Subscription.recovered``.
+            overflow: what a full outbox does; None for what the topics' rules say.
+            max_messages: most that wait (> 0; None for ``Limits.max_outbox_messages``).
+            max_bytes: the same in bytes, at least one message of the largest size.
+
+        Raises:
+            InvalidTopic: nothing was subscribed.
+            UsageError: no topic, rules that disagree, ``since`` with more than one
+                topic or a pattern, bounds out of range; nothing was subscribed.
+            BrokerClosed, BackplaneError: nothing was subscribed.
+            SlowConsumer: more came while history was read than the outbox holds.
+
+        Cancellation: nothing stays behind.
+        """
+        core = self._core()
+        for topic in topics:
+            check_pattern(topic)
+        if not topics:
+            raise UsageError("subscribe needs a topic")
+        if since is not None and (len(topics) > 1 or any(map(is_pattern, topics))):
+            raise UsageError("since needs exactly one topic, and not a pattern")
+        if max_messages is not None and max_messages < 1:
+            raise UsageError(f"max_messages must be > 0, not {max_messages}")
+        if max_bytes is not None and max_bytes < self.limits.max_message_bytes:
+            raise UsageError(
+                f"max_bytes is {max_bytes}: below Limits.max_message_bytes, "
+                "the largest message would never fit"
+            )
+        policies = {self._rules.of(topic).overflow for topic in topics}
+        if overflow is None and len(policies) > 1:
+            raise UsageError("the topics' rules disagree on overflow: pass overflow=")
+        outbox = core.outbox(overflow or policies.pop(), max_messages, max_bytes)
+        subscription = Subscription(core, outbox)
+        self._subscriptions[subscription] = None
+        core.owners[subscription] = None
+        try:
+            for topic in dict.fromkeys(topics):
+                await subscription.attach(topic, since)
+            yield subscription
+        finally:
+            del self._subscriptions[subscription]
+            core.owners.pop(subscription, None)
+            subscription.close()
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> Page:
+        """Return messages that the topic's rules keep.
+
+        Args:
+            since: only those after it; None for all that are kept.
+            limit: at most so many (> 0), the oldest, or with ``reverse`` the newest.
+            reverse: newest first.
+
+        Raises:
+            RecoveryImpossible: not all messages after ``since`` are kept.
+            InvalidTopic, UsageError, BrokerClosed, BackplaneError.
+        """
+        core = self._core()
+        check_topic(topic)
+        if limit < 1:
+            raise UsageError(f"limit must be > 0, not {limit}")
+        return await core.link.history(topic, since=since, limit=limit, reverse=reverse)
+
+    async def presence(self, topic: str) -> list[Member]:
+        """Return the sessions subscribed to a topic on all nodes, oldest first.
+
+        Empty unless the topic's rules keep presence.
+
+        Raises:
+            InvalidTopic, UsageError, BrokerClosed, BackplaneError.
+        """
+        core = self._core()
+        check_topic(topic)
+        return await core.link.members(topic)
+
+    async def disconnect(
+        self,
+        *,
+        user: str | None = None,
+        client: str | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """End all sessions of a user, or one client's, on this node.
+
+        Args:
+            reason: for the client, at most 123 bytes.
+
+        Returns:
+            How many were ended; their clients are being told (close code 4000).
+
+        Raises:
+            UsageError: neither or both of ``user`` and ``client``.
+        """
+        if (user is None) == (client is None):
+            raise UsageError("disconnect needs either user= or client=")
+        await anyio.lowlevel.checkpoint()
+        sessions = self._sessions.of_client(client) if client is not None else []
+        if user is not None:
+            sessions = self._sessions.of_user(user)
+        ongoing = [session for session in sessions if session.ending is None]
+        for session in ongoing:
+            session.end(Ending.of(EndKind.DISCONNECTED, reason), flush=True)
+        return len(ongoing)
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of this node.
+
+        Raises:
+            UsageError: the broker is not running.
+        """
+        core = self._core()
+        registry, totals = core.relay.registry, core.counters
+        return Statistics(
+            sessions=len(self._sessions),
+            leaving=sum(session.ending is not None for session in self._sessions),
+            subscriptions=len(self._subscriptions),
+            topics=registry.topic_count,
+            patterns=registry.pattern_count,
+            queued_bytes=core.budget.used_bytes,
+            totals=replace(
+                totals, dropped=totals.dropped.copy(), ended=totals.ended.copy()
+            ),
+        )
+
+    async def authenticate(self, request: ConnectRequest) -> str | None:
+        """Ask the ``authenticate`` hook who a client is; None for anonymous.
+
+        Raises:
+            NotAllowed: the hook refuses the client.
+            BrokerClosed: the broker is closing; no new clients.
+        """
+        core = self._core()
+        await anyio.lowlevel.checkpoint()
+        if core.is_closed:
+            raise BrokerClosed("the broker is closing")
+        hook = core.hooks.authenticate
+        return None if hook is None else await hook(request)
+
+    @overload
+    def open_session(
+        self,
+        transport: Transport,
+        *,
+        user: str | None = ...,
+        client_id: str | None = ...,
+        frames: Literal[Frames.TEXT] = ...,
+        overflow: Overflow | None = ...,
+        encode: Encode = ...,
+    ) -> AbstractAsyncContextManager[Session[str]]: ...
+    @overload
+    def open_session(
+        self,
+        transport: Transport,
+        *,
+        user: str | None = ...,
+        client_id: str | None = ...,
+        frames: Literal[Frames.BINARY],
+        overflow: Overflow | None = ...,
+        encode: Encode = ...,
+    ) -> AbstractAsyncContextManager[Session[bytes]]: ...
+    @overload
+    def open_session(
+        self,
+        transport: Transport,
+        *,
+        user: str | None = ...,
+        client_id: str | None = ...,
+        frames: Literal[Frames.ANY],
+        overflow: Overflow | None = ...,
+        encode: Encode = ...,
+    ) -> AbstractAsyncContextManager[Session[Payload]]: ...
+    @asynccontextmanager
+    async def open_session(
+        self,
+        transport: Transport,
+        *,
+        user: str | None = None,
+        client_id: str | None = None,
+        frames: Frames = Frames.TEXT,
+        overflow: Overflow | None = None,
+        encode: Encode = plain_frame,
+    ) -> AsyncGenerator[Session[Any], None]:
+        """Run a session over an accepted transport for as long as the block runs.
+
+        The block ends quietly with the session: when the client leaves, the loop over
+        the session ends; ``SessionEnded`` from inside the block is absorbed, and so is
+        an error that is the client's, such as a topic of its own that is refused. When
+        the block is left in peace, what waits is sent and the client is closed with
+        1000. Any other exception closes it with 1011 and comes out bare.
+
+        Args:
+            user: as ``authenticate`` said.
+            client_id: unique among sessions; None for a random one.
+            frames: what the client may send; anything else ends it with 1003.
+            overflow: policy of its subscriptions; None for what each topic's rules say.
+            encode: makes the frame of a message or a gap; called once per message, not
+                once per client, if it is one function for all of them.
+
+        Raises:
+            LimitExceeded: ``max_sessions`` are connected; the transport is untouched.
+            UsageError: the client id is taken, or ``Overflow.BLOCK``.
+            BrokerClosed: the broker is closing; the transport is untouched.
+        """
+        core = self._core()
+        if core.is_closed:
+            raise BrokerClosed("the broker is closing")
+        if len(self._sessions) >= self.limits.max_sessions:
+            raise LimitExceeded("max_sessions", self.limits.max_sessions)
+        if overflow is Overflow.BLOCK:
+            raise UsageError("a client must not hold up publishers: BLOCK is for code")
+        client_id = client_id or uuid4().hex
+        if client_id in self._sessions:
+            raise UsageError(f"client id {client_id!a} is taken")
+        session: Session[Any] = Session(
+            core,
+            transport,
+            client_id=client_id,
+            user=user,
+            frames=frames,
+            overflow=overflow,
+            encode=encode,
+        )
+        self._sessions.add(session)
+        core.owners[session] = None
+        try:
+            async with run_session(core, session):
+                yield session
+        finally:
+            self._sessions.remove(session)
+            core.owners.pop(session, None)
+            if self._gone is not None and not self._sessions:
+                self._gone.set()
+
+    def _core(self) -> Core:
+        if self._running is None:
+            raise UsageError(
+                "the broker is not running: use `async with broker:` or pass "
+                "lifespan=broker_lifespan(broker) to your application"
+            )
+        return self._running
+
+    async def _watch(self) -> None:
+        limits = self.limits
+        deadlines = (limits.hello_s, limits.idle_s, limits.silence_s, limits.stall_s)
+        period_s = min(WATCH_S, *(each / 4 for each in deadlines if each is not None))
+        while True:
+            await anyio.sleep(period_s)
+            now = anyio.current_time()
+            for session in self._sessions:
+                session.check_deadlines(now)
+
+    async def _end_all(self) -> None:
+        """Tell everybody, and wait until the sessions have gone or time is up."""
+        for session in self._sessions:
+            session.end(Ending.of(EndKind.SHUTDOWN), flush=True)
+        # One second more than the sessions themselves have: theirs should end first.
+        with anyio.move_on_after(self.limits.grace_s + 1, shield=True):
+            if self._sessions:
+                self._gone = anyio.Event()
+                await self._gone.wait()
+        for subscription in tuple(self._subscriptions):
+            subscription.end(BrokerClosed("the broker has closed"))
+
+
+def _id_of(owner: Session[Any] | Subscription | str | None) -> str | None:
+    if isinstance(owner, Session):
+        return owner.client_id
+    return owner.id if isinstance(owner, Subscription) else owner

@@ -1,0 +1,166 @@
+"""What can be set, with the source of every default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import lru_cache
+
+from .errors import UsageError
+from .topics import check_pattern, matches, overlaps, subject_of
+
+__all__ = ("Access", "Limits", "Overflow", "RuleBook", "TopicRules")
+
+
+class Overflow(Enum):
+    """What happens to a message for which a subscriber's outbox has no room."""
+
+    DISCONNECT = "disconnect"  # end it; the client resumes by position: chat
+    DROP_OLDEST = "drop_oldest"  # newest state wins: cursors, logs on a screen
+    DROP_NEWEST = "drop_newest"  # what is queued stays queued: hints of jobs
+    CONFLATE = "conflate"  # only the latest of each topic waits: prices
+    BLOCK = "block"  # publishers wait, up to a deadline: pipelines in one process
+
+
+class Access(Enum):
+    """Which clients may do something. Code that holds the broker always may."""
+
+    ANYONE = "anyone"
+    USERS = "users"  # sessions that authenticated as a user
+    NOBODY = "nobody"  # only the application itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Every bound of one broker. All counts and sizes are > 0, all times in seconds.
+
+    Attributes:
+        max_message_bytes: largest payload, published or received (64 KiB: OWASP's
+            WebSocket cheat sheet, "64KB or less").
+        max_outbox_messages: most messages that wait for one subscriber (1,024: guess).
+        max_outbox_bytes: the same in bytes (1 MiB: Centrifugo's queue_max_size).
+        max_inbox_messages: most frames of one client that wait to be handled before
+            its connection is no longer read (64: guess).
+        max_inbox_bytes: the same in bytes (256 KiB: guess, four of the largest).
+        max_queued_bytes: most bytes over all queues of this broker; a message that
+            waits in many outboxes counts once (256 MiB: DESIGN.md).
+        max_subscriptions: topics and patterns per session (128: Centrifugo's
+            client.channel_limit).
+        max_sessions: sessions of this broker (100,000: guess).
+        max_topics: topics with history or subscribers (1,000,000: guess).
+        block_s: how long ``publish`` waits for a subscriber with ``Overflow.BLOCK``
+            before that subscriber is ended (30: as the other stalls).
+        stall_s: how long one send may take, or an inbox stay full, before the session
+            ends (30: guess, the time after which people reload a page anyway).
+        hello_s: time to the client's first message; None for no limit, because a
+            client that only listens is welcome (OWASP asks protocols for one).
+        idle_s: time without a message in either direction; None for no limit.
+        silence_s: time without a message from the client; None for no limit.
+        grace_s: how long an ended session may take to flush, close and leave (5:
+            guess; a close handshake is one round trip).
+        idempotency_s: how long a ``message_id`` is remembered (300: Centrifugo's
+            idempotent_result_ttl).
+        max_message_ids: how many are remembered; the oldest go first (100,000: guess).
+    """
+
+    max_message_bytes: int = 65_536
+    max_outbox_messages: int = 1_024
+    max_outbox_bytes: int = 1_048_576
+    max_inbox_messages: int = 64
+    max_inbox_bytes: int = 262_144
+    max_queued_bytes: int = 268_435_456
+    max_subscriptions: int = 128
+    max_sessions: int = 100_000
+    max_topics: int = 1_000_000
+    block_s: float = 30.0
+    stall_s: float = 30.0
+    hello_s: float | None = None
+    idle_s: float | None = None
+    silence_s: float | None = None
+    grace_s: float = 5.0
+    idempotency_s: float = 300.0
+    max_message_ids: int = 100_000
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None and not value > 0:
+                raise UsageError(f"Limits.{each.name} must be > 0, not {value!r}")
+        for name in ("max_outbox_bytes", "max_inbox_bytes"):
+            if getattr(self, name) < self.max_message_bytes:
+                raise UsageError(
+                    f"Limits.{name} is below max_message_bytes: "
+                    "the largest message would never fit"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRules:
+    """Options of the topics that a pattern covers. The first rule that matches wins.
+
+    Attributes:
+        pattern: which topics; ``>`` for all.
+        history_size: messages kept for ``history`` and resume (>= 0; 0 keeps none).
+        history_ttl_s: how long each is kept (s, > 0). Also how long a topic without
+            subscribers keeps its epoch, so that clients may come back to it.
+        presence: keep the list of sessions that are subscribed.
+        join_leave: publish its changes on ``$presence.<topic>``; needs ``presence``.
+        overflow: policy of subscribers that do not ask for another.
+        subscribe: which clients may subscribe.
+        publish: which clients may publish.
+    """
+
+    pattern: str = ">"
+    history_size: int = 0
+    history_ttl_s: float = 300.0  # AnyCable's history ttl; Ably keeps 2 minutes
+    presence: bool = False
+    join_leave: bool = False
+    overflow: Overflow = Overflow.DISCONNECT
+    subscribe: Access = Access.ANYONE
+    publish: Access = Access.ANYONE
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        if self.history_size < 0:
+            raise UsageError(f"history_size must be >= 0, not {self.history_size}")
+        if not self.history_ttl_s > 0:
+            raise UsageError(f"history_ttl_s must be > 0, not {self.history_ttl_s}")
+        if self.join_leave and not self.presence:
+            raise UsageError("join_leave needs presence=True")
+
+
+class RuleBook:
+    """All rules of a broker, looked up by topic.
+
+    Args:
+        rules: in order of precedence; a topic that none covers gets the defaults.
+    """
+
+    def __init__(self, rules: Iterable[TopicRules] = ()) -> None:
+        self._rules = (*rules, TopicRules())
+        # Names are at most 255 bytes: the cache holds 2 MB at most.
+        self.of = lru_cache(maxsize=8_192)(self._find)
+
+    def governing(self, name: str) -> list[TopicRules]:
+        """Return every rule that decides about some topic that ``name`` covers.
+
+        For a topic that is the one rule; for a pattern it may be several, and access
+        to the pattern needs access under each of them.
+        """
+        subject = subject_of(name)
+        found = []
+        for rules in self._rules:
+            if overlaps(rules.pattern, subject):
+                found.append(rules)
+            if matches(rules.pattern, subject):
+                break
+        return found
+
+    def _find(self, name: str) -> TopicRules:
+        """Return the rules of a checked topic; of a pattern, what covers it all."""
+        subject = subject_of(name)
+        for rules in self._rules:
+            if matches(rules.pattern, subject):
+                return rules
+        raise AssertionError("the last rule covers every topic")  # pragma: no cover

@@ -1,0 +1,202 @@
+"""What all actors of one node share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from heapq import heapify, heappop
+from typing import Protocol
+
+import anyio
+
+from .backplane import Link, Publication
+from .config import Limits, Overflow, RuleBook
+from .errors import BrokerClosed, MessageTooLarge, SlowConsumer, UsageError
+from .hooks import Hooks
+from .message import NO_HEADERS, Message, Payload, Receipt, size_of
+from .relay import Relay
+from .state.budget import Budget
+from .state.conflating import ConflatingOutbox
+from .state.fifo import FifoOutbox
+from .state.outbox import Bounds, Outbox
+from .stats import Counters
+from .topics import PRESENCE_PREFIX
+
+__all__ = ("Core", "QueueOwner")
+
+MAX_ID_BYTES = 255  # as a topic: ids are kept in memory for a while
+
+
+class QueueOwner(Protocol):
+    """Somebody with a queue, who can be made to give it up."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait, shared ones counted in full."""
+        ...
+
+    def evict(self) -> None:
+        """Give up the queue at once, and be told why."""
+        ...
+
+
+class Core:
+    """The running parts of one broker, from when it is entered until it is left.
+
+    Attributes:
+        owners: all with a queue: sessions and subscriptions.
+        is_closed: publish and subscribe no more.
+    """
+
+    def __init__(self, limits: Limits, rules: RuleBook, hooks: Hooks) -> None:
+        self.limits = limits
+        self.rules = rules
+        self.hooks = hooks
+        self.budget = Budget(limits.max_queued_bytes)
+        self.counters = Counters()
+        self.relay = Relay(
+            rules=rules,
+            budget=self.budget,
+            counters=self.counters,
+        )
+        self.owners: dict[QueueOwner, None] = {}
+        self.is_closed = False
+        self._link: Link | None = None
+
+    @property
+    def link(self) -> Link:
+        """The connection to the backplane.
+
+        Raises:
+            BrokerClosed: the broker is closing or closed.
+        """
+        if self._link is None or self.is_closed:
+            raise BrokerClosed("the broker is closed")
+        return self._link
+
+    @property
+    def connected(self) -> Link:
+        """The connection to the backplane, also while the broker is closing."""
+        if self._link is None:
+            raise BrokerClosed("the broker is closed")
+        return self._link
+
+    def connect(self, link: Link) -> None:
+        """Begin to use a connection to the backplane."""
+        self._link = link
+
+    def deliver(self, message: Message, exclude: str | None = None) -> None:
+        """Fan out what the backplane brings, and keep to the byte budget."""
+        self.relay.deliver(message, exclude)
+        self.relieve()
+
+    def relieve(self) -> None:
+        """End those with the most queued bytes until the budget holds."""
+        if not self.budget.is_exceeded:
+            return
+        # The number breaks ties: owners cannot be compared.
+        largest = [
+            (-owner.queued_bytes, number, owner)
+            for number, owner in enumerate(self.owners)
+        ]
+        heapify(largest)
+        while largest and self.budget.is_exceeded:
+            heappop(largest)[2].evict()
+
+    def outbox(
+        self,
+        overflow: Overflow,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Outbox:
+        """Return an empty outbox, with the default bounds where none are given."""
+        bounds = Bounds(
+            max_messages or self.limits.max_outbox_messages,
+            max_bytes or self.limits.max_outbox_bytes,
+        )
+        kind = ConflatingOutbox if overflow is Overflow.CONFLATE else FifoOutbox
+        return kind(overflow, bounds, self.budget, self.counters)
+
+    def check_size(self, payload: Payload, headers: Mapping[str, str]) -> int:
+        """Return what a publication costs a queue (bytes).
+
+        Raises:
+            UsageError: neither str nor bytes, or text that is not valid Unicode.
+            MessageTooLarge: over ``Limits.max_message_bytes``, headers included.
+        """
+        if not isinstance(payload, str | bytes):
+            kind = type(payload).__name__
+            raise UsageError(f"payload must be str or bytes, not {kind}")
+        try:
+            size = size_of(payload)
+        except UnicodeEncodeError as error:
+            raise UsageError(f"payload cannot be sent as UTF-8: {error}") from error
+        size += sum(len(key) + len(value) for key, value in headers.items())
+        if size > self.limits.max_message_bytes:
+            raise MessageTooLarge(size, self.limits.max_message_bytes)
+        return size
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        message_id: str | None = None,
+        exclude: str | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Receipt:
+        """Publish to a checked topic; ``Broker.publish`` says what is promised."""
+        link = self.connected if topic.startswith(PRESENCE_PREFIX) else self.link
+        size = self.check_size(payload, headers)
+        if message_id is not None and len(message_id.encode()) > MAX_ID_BYTES:
+            raise UsageError(f"message_id is over {MAX_ID_BYTES} bytes")
+        publication = Publication(
+            topic=topic,
+            payload=payload,
+            size_bytes=size,
+            rules=self.rules.of(topic),
+            message_id=message_id,
+            exclude=exclude,
+            headers=headers,
+        )
+        if not self.relay.blocking.targets(topic):
+            return await self._publish(link, publication)
+        async with AsyncExitStack() as turns:
+            await self._wait_room(publication, turns)
+            return await self._publish(link, publication)
+
+    async def _publish(self, link: Link, publication: Publication) -> Receipt:
+        published = await link.publish(publication)
+        handed = 0
+        if not published.duplicate:
+            targets = self.relay.registry.targets(publication.topic)
+            handed = len(targets)
+            if publication.exclude is not None:
+                handed -= sum(t.owner_id == publication.exclude for t in targets)
+        else:
+            self.counters.duplicates += 1
+        return Receipt(published.position, handed, published.duplicate)
+
+    async def _wait_room(self, publication: Publication, turns: AsyncExitStack) -> None:
+        """Wait until each subscriber with ``Overflow.BLOCK`` has room.
+
+        All turns are taken in one order, so that publishers never wait in a circle;
+        with the turn held, the room that was seen cannot be taken by another.
+        """
+        size = publication.size_bytes
+        blocking = [
+            subscriber
+            for subscriber in self.relay.blocking.targets(publication.topic)
+            if subscriber.owner_id != publication.exclude
+        ]
+        blocking.sort(key=lambda subscriber: subscriber.owner_id)
+        with anyio.move_on_after(self.limits.block_s):
+            for subscriber in blocking:
+                if subscriber.turn is not None:
+                    await turns.enter_async_context(subscriber.turn)
+                await subscriber.wait_room(size)
+            return
+        problem = f"no room for {self.limits.block_s:g} s while a publisher waited"
+        for subscriber in blocking:
+            if not subscriber.outbox.has_room(size):
+                subscriber.give_up(SlowConsumer(problem))

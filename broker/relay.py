@@ -1,0 +1,304 @@
+"""Between the backplane and the subscribers of this node: interest and fan-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+import anyio.lowlevel
+
+from .backplane import Link
+from .config import Overflow, RuleBook
+from .errors import BackplaneError, RecoveryImpossible, SlowConsumer, UsageError
+from .message import Gap, Message, Position
+from .state.budget import Budget
+from .state.fifo import FifoOutbox
+from .state.outbox import Bounds
+from .state.registry import Registry
+from .stats import Counters
+from .subscriber import Subscriber
+from .wakeup import Wakeup
+
+__all__ = ("Attached", "Relay")
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """How a subscriber was attached to a topic.
+
+    Attributes:
+        position: the place in the topic after which it gets every message; with
+            ``recovered`` that is the position asked for. None for a pattern.
+        recovered: None if no position was asked for, else whether it gets all
+            messages after it.
+    """
+
+    position: Position | None
+    recovered: bool | None = None
+
+
+class _Interest:
+    """What this node wants of one topic or pattern, and what it has.
+
+    Attributes:
+        users: subscribers that want it.
+        is_live: the backplane delivers it.
+        position: of the last message fanned out; None for a pattern.
+        changed: set when it went live or failed.
+        error: why it failed.
+    """
+
+    __slots__ = ("changed", "error", "is_live", "position", "users")
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.is_live = False
+        self.position: Position | None = None
+        self.changed = anyio.Event()
+        self.error: BackplaneError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong, afresh for each who asks."""
+        if self.error is not None:
+            raise BackplaneError(str(self.error)) from self.error
+
+
+class Relay:
+    """Keeps the backplane's subscriptions in step with the subscribers of this node.
+
+    One task talks to the backplane about interest, so subscriptions are single-flight:
+    however many want a topic at once, and however they are cancelled, it is subscribed
+    once and unsubscribed when nobody wants it.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: RuleBook,
+        budget: Budget,
+        counters: Counters,
+    ) -> None:
+        self.registry: Registry[Subscriber] = Registry()
+        # Only those with Overflow.BLOCK, so that other topics need not look for them.
+        self.blocking: Registry[Subscriber] = Registry()
+        self._rules = rules
+        self._budget = budget
+        self._counters = counters
+        self._interests: dict[str, _Interest] = {}
+        self._changes: dict[str, None] = {}  # names to look at, oldest first
+        self._changed = Wakeup()
+
+    async def run(self, link: Link) -> None:
+        """Serve changes of interest for as long as the node is connected."""
+        while True:
+            if not self._changes:
+                await self._changed.wait()
+                continue
+            name = next(iter(self._changes))
+            del self._changes[name]
+            await self._serve(link, name)
+
+    def close(self) -> None:
+        """Free the wake-up stream; ``run`` has ended."""
+        self._changed.close()
+
+    async def attach(
+        self,
+        link: Link,
+        name: str,
+        subscriber: Subscriber,
+        since: Position | None = None,
+    ) -> Attached:
+        """Deliver a topic or pattern to a subscriber, from a position or from now on.
+
+        Raises:
+            BackplaneError: the link failed; the subscriber is not attached.
+            SlowConsumer: more came while history was read than its outbox holds; it
+                is not attached.
+            UsageError: ``since`` with a pattern; it is not attached.
+
+        Cancellation: the subscriber is not attached, and nothing was delivered to it.
+        """
+        interest = self._want(name)
+        try:
+            await anyio.lowlevel.checkpoint()
+            while not interest.is_live:
+                await interest.changed.wait()
+                interest.check()
+            if since is not None:
+                return await self._recover(link, name, interest, subscriber, since)
+            # No await from here on: all after this position is delivered.
+            self._add(name, subscriber)
+            return Attached(interest.position)
+        except BaseException:
+            self._unwant(name, interest)
+            raise
+
+    def detach(self, name: str, subscriber: Subscriber) -> None:
+        """Stop to deliver a name to a subscriber; nothing happens if it is not so."""
+        if self.registry.remove(name, subscriber):
+            self.blocking.remove(name, subscriber)
+            interest = self._interests.get(name)
+            if interest is not None:
+                self._unwant(name, interest)
+
+    def deliver(self, message: Message, exclude: str | None = None) -> None:
+        """Fan a message out to everybody who wants it.
+
+        Sync on purpose: with no await, no subscriber can join or leave half way, and
+        one slow socket cannot delay the others.
+        """
+        interest = self._interests.get(message.topic)
+        position = message.position
+        if (
+            interest is not None
+            and position is not None
+            and not self._follow(interest, message, position)
+        ):
+            return
+        targets = self.registry.targets(message.topic)
+        if exclude is not None:
+            targets = tuple(each for each in targets if each.owner_id != exclude)
+        self._counters.published += 1
+        self._counters.handed += len(targets)
+        if targets:
+            self._budget.hold(message, len(targets))
+            size = message.share.size_bytes
+            for subscriber in targets:
+                subscriber.deliver(message, size)
+
+    def _follow(
+        self, interest: _Interest, message: Message, position: Position
+    ) -> bool:
+        """Compare a position with the last one; False for a message seen before."""
+        last = interest.position
+        expected = 1 if interest.is_live else position.offset
+        if last is not None and last.epoch == position.epoch:
+            expected = last.offset + 1
+            if position.offset < expected:
+                self._counters.duplicates += 1
+                return False
+        interest.position = position
+        if position.offset > expected:
+            missed = position.offset - expected
+            gap = Gap(
+                message.topic, position.epoch, expected, position.offset - 1, missed
+            )
+            for subscriber in self.registry.targets(message.topic):
+                subscriber.tell(gap)
+        return True
+
+    async def _recover(
+        self,
+        link: Link,
+        name: str,
+        interest: _Interest,
+        subscriber: Subscriber,
+        since: Position,
+    ) -> Attached:
+        """Attach from a position: history first, then what came while it was read."""
+        start = interest.position
+        if start is None or subscriber in self.registry.targets(name):
+            raise UsageError(
+                f"cannot resume {name}: a pattern has no position, and a topic that a "
+                "pattern of the same subscriber covers is being received already"
+            )
+        behind: list[SlowConsumer] = []
+        held = self._stand_in(subscriber, behind)
+        self.registry.add(name, held)
+        try:
+            page = await link.history(name, since=since)
+            missed = [each for each in page.messages if _is_until(each, start)]
+            recovered = True
+        except RecoveryImpossible:
+            missed, recovered = [], False
+        finally:
+            # No await from here on: what is published next must find the subscriber.
+            self.registry.remove(name, held)
+            waiting = held.take_all()
+        if behind:
+            raise behind[0]
+        self._add(name, subscriber)
+        subscriber.recover(missed)
+        for item in waiting:
+            if isinstance(item, Gap):
+                subscriber.tell(item)
+            else:
+                self._budget.hold(item, 1)
+                subscriber.deliver(item, item.share.size_bytes)
+        return Attached(since if recovered else start, recovered)
+
+    def _stand_in(
+        self, subscriber: Subscriber, behind: list[SlowConsumer]
+    ) -> Subscriber:
+        """Return what collects for a subscriber while its history is read."""
+        counters = Counters()  # its items are counted when the subscriber takes them
+        bounds = Bounds(subscriber.outbox.max_messages, subscriber.outbox.max_bytes)
+        outbox = FifoOutbox(Overflow.DISCONNECT, bounds, self._budget, counters)
+        return Subscriber(
+            subscriber.owner_id, outbox, subscriber.wakeup, counters, behind.append
+        )
+
+    def _add(self, name: str, subscriber: Subscriber) -> None:
+        self.registry.add(name, subscriber)
+        if subscriber.turn is not None:
+            self.blocking.add(name, subscriber)
+
+    def _want(self, name: str) -> _Interest:
+        interest = self._interests.get(name)
+        if interest is None or interest.error is not None:
+            interest = self._interests[name] = _Interest()
+            self._look_at(name)
+        interest.users += 1
+        return interest
+
+    def _unwant(self, name: str, interest: _Interest) -> None:
+        interest.users -= 1
+        if not interest.users:
+            self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
+        self._changes[name] = None
+        self._changed.notify()
+
+    async def _serve(self, link: Link, name: str) -> None:
+        """Bring the backplane's subscription to a name in step with what is wanted."""
+        interest = self._interests.get(name)
+        if interest is None:
+            return
+        try:
+            if interest.users and not interest.is_live:
+                await self._go_live(link, name, interest)
+            elif interest.is_live and not interest.users:
+                # Who comes while we leave must wait until we are back.
+                interest.is_live = False
+                interest.changed = anyio.Event()
+                await link.unsubscribe(name)
+        except BackplaneError as error:
+            interest.error = error
+            interest.changed.set()
+        if interest.error is not None:
+            self._interests.pop(name, None)
+        elif interest.is_live != bool(interest.users):  # it changed meanwhile
+            self._look_at(name)
+        elif not interest.users:
+            del self._interests[name]
+
+    async def _go_live(self, link: Link, name: str, interest: _Interest) -> None:
+        start = await link.subscribe(name, self._rules.of(name))
+        seen = interest.position  # by way of a pattern, before this was confirmed
+        is_older = (
+            seen is None
+            or start is None
+            or seen.epoch != start.epoch
+            or seen.offset < start.offset
+        )
+        if is_older:
+            interest.position = start
+        interest.is_live = True
+        interest.changed.set()
+
+
+def _is_until(message: Message, end: Position) -> bool:
+    position = message.position
+    return position is not None and position.offset <= end.offset

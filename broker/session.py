@@ -1,0 +1,344 @@
+"""One connected client: what its handler may do for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Generic, Self, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+
+from .actor import Actor
+from .config import Access, Overflow
+from .core import Core
+from .ending import Ending, EndKind, ending_for
+from .errors import (
+    BrokerClosed,
+    BrokerError,
+    LimitExceeded,
+    NotAllowed,
+    SessionEnded,
+    UsageError,
+)
+from .message import NO_HEADERS, Encode, Payload, Position, Receipt
+from .presence import Attendance
+from .relay import Attached
+from .subscriber import Subscriber
+from .topics import check_pattern, check_topic
+from .transport import Frames, Transport
+
+__all__ = ("Session", "run_session")
+
+FrameT = TypeVar("FrameT", bound=Payload)
+logger = logging.getLogger("broker")
+
+
+class Session(Generic[FrameT]):
+    """One connected client. Made by ``Broker.session`` and by ``open_session``.
+
+    Iterate over it for the client's messages; the loop ends when the client has left
+    or the session was ended.
+
+    Attributes:
+        client_id: unique; for ``publish(exclude=…)`` and ``disconnect(client=…)``.
+        user: as ``authenticate`` said; None for an anonymous client.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        transport: Transport,
+        *,
+        client_id: str,
+        user: str | None = None,
+        frames: Frames = Frames.TEXT,
+        overflow: Overflow | None,
+        encode: Encode,
+    ) -> None:
+        self.client_id = client_id
+        self.user = user
+        self._core = core
+        self._overflow = overflow
+        self._topics: dict[str, tuple[Subscriber, Attached]] = {}
+        self._attendance = Attendance(core, client_id, user)
+        self._changing = anyio.Lock()  # one subscribe or unsubscribe at a time
+        self._fault: Exception | None = None  # the last one that is the client's
+        self._actor = Actor(
+            core,
+            transport,
+            owner_id=client_id,
+            frames=frames,
+            encode=encode,
+            on_end=self._leave_topics,
+        )
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the session ended; None while it goes on."""
+        return self._actor.ending
+
+    @property
+    def ended_by(self) -> Ending:
+        """Why the session ended; only once it has."""
+        assert self._actor.ending is not None
+        return self._actor.ending
+
+    @property
+    def topics(self) -> list[str]:
+        """Topics and patterns that are subscribed, oldest first."""
+        return list(self._topics)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent and to be handled."""
+        return self._actor.queued_bytes
+
+    async def receive(self) -> FrameT:
+        """Return the client's next message; str for text, bytes for binary.
+
+        Raises:
+            SessionEnded: the client has left and all its messages were returned, or
+                the session was ended.
+            anyio.BusyResourceError: another task is receiving.
+
+        Cancellation: nothing is lost.
+        """
+        return cast("FrameT", await self._actor.receive())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> FrameT:
+        try:
+            return await self.receive()
+        except SessionEnded:
+            raise StopAsyncIteration from None
+
+    async def send(self, payload: Payload) -> None:
+        """Queue a message for this client alone; waits while its outbox is full.
+
+        It keeps its place among messages of topics whose policy is DISCONNECT. Waiting
+        here is what holds back a client that sends and does not read.
+
+        Raises:
+            SessionEnded: the session is over; nothing was queued.
+            MessageTooLarge, UsageError: as ``Broker.publish``; nothing was queued.
+
+        Cancellation: nothing was queued.
+        """
+        await self._actor.send(payload, self._core.check_size(payload, NO_HEADERS))
+
+    async def subscribe(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        overflow: Overflow | None = None,
+    ) -> Attached:
+        """Have the client receive a topic, or all topics that a pattern covers.
+
+        Subscribing again changes nothing and returns what it returned first.
+
+        Args:
+            since: resume after this position: what was missed comes first.
+            overflow: policy; None for the session's, or else the topic's. Each policy
+                in use has an outbox of its own, with the default bounds.
+
+        Raises:
+            InvalidTopic, NotAllowed, LimitExceeded: refused; nothing was changed.
+                Uncaught, they end the session with 1008 and the reason.
+            UsageError: ``Overflow.BLOCK``, because a client must not hold up
+                publishers; or ``since`` with a pattern.
+            SessionEnded, BrokerClosed, BackplaneError: nothing was changed.
+
+        Cancellation: it is not subscribed.
+        """
+        core = self._core
+        self._actor.check()
+        async with self._on_behalf_of_client("authorize_subscribe"):
+            check_pattern(topic)
+            for rules in core.rules.governing(topic):
+                self._check_access(rules.subscribe, f"subscribe to {topic}")
+            if core.hooks.authorize_subscribe is not None:
+                await core.hooks.authorize_subscribe(self, topic)
+        policy = overflow or self._overflow or core.rules.of(topic).overflow
+        if policy is Overflow.BLOCK:
+            raise UsageError("a client must not hold up publishers: BLOCK is for code")
+        async with self._changing:
+            self._actor.check()
+            if topic in self._topics:
+                return self._topics[topic][1]
+            async with self._on_behalf_of_client():
+                limit = core.limits.max_subscriptions
+                if len(self._topics) >= limit:
+                    raise LimitExceeded("max_subscriptions", limit)
+            lane = self._actor.lane(policy)
+            attached = await core.relay.attach(core.link, topic, lane, since)
+            if self._actor.ending is not None:  # while we waited
+                core.relay.detach(topic, lane)
+                raise SessionEnded(self._actor.ending)
+            self._topics[topic] = lane, attached
+            await self._attendance.enter(topic)
+            return attached
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Stop a subscription; what waits already is still sent.
+
+        Does nothing if the topic is not subscribed.
+        """
+        async with self._changing:
+            await anyio.lowlevel.checkpoint()
+            known = self._topics.pop(topic, None)
+            if known is not None:
+                self._core.relay.detach(topic, known[0])
+                await self._attendance.leave(topic)
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Payload,
+        *,
+        message_id: str | None = None,
+        echo: bool = True,
+    ) -> Receipt:
+        """Publish on the client's behalf: rules and ``authorize_publish`` decide.
+
+        Args:
+            message_id: as ``Broker.publish``.
+            echo: False to leave this client out, should it be subscribed.
+
+        Raises:
+            InvalidTopic, MessageTooLarge, NotAllowed: refused; nothing was published.
+                Uncaught, they end the session with 1008 or 1009 and the reason.
+            SessionEnded, BrokerClosed, BackplaneError: nothing was published.
+        """
+        core = self._core
+        self._actor.check()
+        async with self._on_behalf_of_client("authorize_publish"):
+            check_topic(topic)
+            core.check_size(payload, NO_HEADERS)
+            self._check_access(core.rules.of(topic).publish, f"publish to {topic}")
+            if core.hooks.authorize_publish is not None:
+                await core.hooks.authorize_publish(self, topic, payload)
+        return await core.publish(
+            topic,
+            payload,
+            message_id=message_id,
+            exclude=None if echo else self.client_id,
+        )
+
+    def end(self, ending: Ending, *, flush: bool = False) -> None:
+        """End the session: it leaves all topics now, and its client is told why.
+
+        The first ending counts. Never blocks. The client has ``Limits.grace_s`` to
+        read what is on its way; then the connection is left to the server.
+
+        Args:
+            flush: send what waits first; else it is let go of.
+        """
+        self._actor.end(ending, flush=flush)
+
+    async def wait_ended(self) -> Ending:
+        """Wait until the session is over; for handlers that only send."""
+        await self._actor.ended.wait()
+        return self.ended_by
+
+    def evict(self) -> None:
+        """Give up the queues: the broker is out of queue memory."""
+        self.end(Ending.of(EndKind.OVER_BUDGET))
+
+    def check_deadlines(self, now: float) -> None:
+        """End the session if one of its deadlines has passed (s, monotonic)."""
+        self._actor.check_deadlines(now)
+
+    def _leave_topics(self) -> None:
+        for topic, (lane, _) in self._topics.items():
+            self._core.relay.detach(topic, lane)
+        self._topics.clear()
+
+    def _check_access(self, access: Access, what: str) -> None:
+        if access is Access.NOBODY or (access is Access.USERS and self.user is None):
+            raise NotAllowed(f"not allowed to {what}", authenticated=bool(self.user))
+
+    @asynccontextmanager
+    async def _on_behalf_of_client(self, hook: str = "") -> AsyncGenerator[None, None]:
+        """Take an error for the client's; what else a hook raises ends the session."""
+        try:
+            yield
+        except SessionEnded:
+            raise
+        except BrokerError as error:
+            self._fault = error
+            raise
+        except Exception as error:
+            logger.exception("session %s: hook %s failed", self.client_id, hook)
+            ending = Ending.of(EndKind.INTERNAL_ERROR)
+            self.end(ending)
+            raise SessionEnded(ending) from error
+
+    def _absorbs(self, error: Exception) -> bool:
+        """End the session for what its handler raised; False if that is a bug in it."""
+        if isinstance(error, SessionEnded | BrokerClosed) or error is self._fault:
+            self.end(ending_for(error))
+            return True
+        self.end(Ending.of(EndKind.INTERNAL_ERROR))
+        return False
+
+    async def _begin(self) -> None:
+        hook = self._core.hooks.on_connect
+        if hook is not None:
+            async with self._on_behalf_of_client("on_connect"):
+                await hook(self)
+
+    async def _finish(self) -> None:
+        """Leave presence and tell the application, within ``grace_s``."""
+        ending = self.ended_by
+        with anyio.move_on_after(self._core.limits.grace_s, shield=True):
+            try:
+                await self._attendance.leave_all()
+                hook = self._core.hooks.on_disconnect
+                if hook is not None:
+                    await hook(self, ending)
+            except Exception:  # a hook's fault, and nobody waits for it
+                logger.exception("session %s: farewell failed", self.client_id)
+
+
+@asynccontextmanager
+async def run_session(
+    core: Core, session: Session[FrameT]
+) -> AsyncGenerator[Session[FrameT], None]:
+    """Run a session's reader and writer for as long as the block runs.
+
+    The block ends quietly with the session: ``SessionEnded`` is absorbed, and so is
+    an error that is the client's, which ends the session with its code. When the block
+    is left in peace, what waits is sent and the client closed with 1000. Any other
+    exception ends the session with 1011 and comes out bare.
+    """
+    error: Exception | None = None
+    actor = session._actor
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(actor.read, name="broker: session reader")
+            tasks.start_soon(actor.write, name="broker: session writer")
+            try:
+                await session._begin()
+                yield session
+            except Exception as exc:  # noqa: BLE001 # raised below, once all is closed
+                if not session._absorbs(exc):
+                    error = exc
+            except BaseException:
+                # Cancelled by the host, which closes the connection in its own way.
+                session.end(Ending.of(EndKind.SHUTDOWN))
+                raise
+            else:
+                session.end(Ending.of(EndKind.COMPLETED), flush=True)
+            finally:
+                await session._finish()
+    finally:
+        actor.close()
+        core.counters.ended[session.ended_by.kind] += 1
+        logger.info("session %s: %s", session.client_id, session.ended_by)
+    if error is not None:
+        raise error

@@ -1,0 +1,151 @@
+"""The outbox of every overflow policy but CONFLATE. Sans-IO."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from broker.config import Overflow
+from broker.errors import SlowConsumer
+from broker.message import Gap, Item, Message
+from broker.stats import Counters
+
+from .budget import Budget
+from .gaps import Gaps
+from .outbox import Bounds, Outbox
+
+__all__ = ("FifoOutbox",)
+
+
+class FifoOutbox(Outbox):
+    """First in, first out."""
+
+    __slots__ = ("_items", "_lost_first", "_lost_last", "_room")
+
+    def __init__(
+        self, overflow: Overflow, bounds: Bounds, budget: Budget, counters: Counters
+    ) -> None:
+        super().__init__(overflow, bounds, budget, counters)
+        self._items: deque[Item] = deque()
+        # Where losses stand in the stream: before all that waits, or behind it. Gaps
+        # that have messages on both sides are in the queue itself.
+        self._lost_first = Gaps()
+        self._lost_last = Gaps()
+        # What the hot path compares with: 0 while losses wait to be told.
+        self._room = bounds.max_messages
+
+    def __len__(self) -> int:
+        return len(self._items) + len(self._lost_first) + len(self._lost_last)
+
+    def offer(self, message: Message, size: int) -> None:
+        total = self.size_bytes + size
+        if total > self.max_bytes or len(self._items) >= self._room:
+            try:
+                self._offer_slowly(message, size)
+            finally:
+                self._settle()
+        else:
+            self.size_bytes = total
+            self._items.append(message)
+
+    def tell(self, gap: Gap) -> None:
+        self._lost_last.add(gap)
+        self._settle()
+        self._check(self._lost_last)
+
+    def take(self) -> Item:
+        if self._room:
+            item = self._items.popleft()
+        elif self._lost_first:
+            item = self._lost_first.pop()
+            self._settle()
+        elif self._items:
+            item = self._items.popleft()
+        else:
+            item = self._lost_last.pop()
+            self._settle()
+        if isinstance(item, Gap):
+            return self._tell(item)
+        self.size_bytes -= item.share.size_bytes
+        self.budget.release(item)
+        return item
+
+    def take_all(self) -> list[Item]:
+        if not self._room or len(self._items) == 1:
+            return super().take_all()
+        items = list(self._items)
+        self._items.clear()
+        self.size_bytes = 0
+        freed = 0
+        for item in items:  # the hot loop of bursts: Budget.release, written out
+            if isinstance(item, Gap):
+                self._tell(item)
+                continue
+            share = item.share
+            share.holders -= 1
+            if not share.holders:
+                freed += share.size_bytes
+        self.budget.used_bytes -= freed
+        return items
+
+    def clear(self) -> None:
+        for item in self._items:
+            if isinstance(item, Message):
+                self.budget.release(item)
+        self._items.clear()
+        self._lost_first.clear()
+        self._lost_last.clear()
+        self._settle()
+        self.size_bytes = 0
+
+    def _settle(self) -> None:
+        lossless = not self._lost_first and not self._lost_last
+        self._room = self.max_messages if lossless else 0
+
+    def _offer_slowly(self, message: Message, size: int) -> None:
+        """Do what ``offer`` does when losses wait to be told or room is short."""
+        if self._fits(size):
+            self._append(message, size)
+        elif self.overflow is Overflow.DROP_OLDEST and size <= self.max_bytes:
+            self._evict_for(size)
+            self._append(message, size)
+        elif self.overflow in (Overflow.DROP_NEWEST, Overflow.DROP_OLDEST):
+            self._drop_newest(message)
+        else:
+            self.budget.release(message)
+            raise SlowConsumer
+
+    def _fits(self, size: int) -> bool:
+        # Losses behind the queue must be told before this message: they move into it,
+        # or, if it is empty, to the losses before it.
+        places = len(self._items) + len(self._lost_last) if self._items else 0
+        return places < self.max_messages and self.size_bytes + size <= self.max_bytes
+
+    def _append(self, message: Message, size: int) -> None:
+        while self._lost_last:
+            gap = self._lost_last.pop()
+            if self._items:
+                self._items.append(gap)
+            else:
+                self._lost_first.add(gap)
+        self._items.append(message)
+        self.size_bytes += size
+        self._check(self._lost_first)
+
+    def _drop_newest(self, message: Message) -> None:
+        self._let_go(message)
+        self._lost_last.add_message(message)
+        self._check(self._lost_last)
+
+    def _evict_for(self, size: int) -> None:
+        while not self._fits(size):
+            oldest = self._items.popleft()
+            if isinstance(oldest, Gap):
+                self._lost_first.add(oldest)
+            else:
+                self.size_bytes -= oldest.share.size_bytes
+                self._let_go(oldest)
+                self._lost_first.add_message(oldest)
+
+    def _check(self, gaps: Gaps) -> None:
+        if len(gaps) > self.max_messages:
+            raise SlowConsumer("more gaps wait than messages may")

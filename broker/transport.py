@@ -1,0 +1,77 @@
+"""The port to one client: a pipe of whole frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from .message import Payload, no_headers
+
+__all__ = ("ConnectRequest", "Frames", "Transport")
+
+
+class Frames(Enum):
+    """Which frames an endpoint takes from its clients."""
+
+    TEXT = "text"
+    BINARY = "binary"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectRequest:
+    """What a client said when it asked to connect; input for ``authenticate``.
+
+    Attributes:
+        path: of the URL, decoded, without the query.
+        headers: {lower-case name: value}; of repeated ones the last.
+        query: {name: value}; of repeated ones the last.
+        cookies: {name: value}.
+        client_host: the peer's address; None where the server does not know it.
+    """
+
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=no_headers)
+    query: Mapping[str, str] = field(default_factory=no_headers)
+    cookies: Mapping[str, str] = field(default_factory=no_headers)
+    client_host: str | None = None
+
+
+class Transport(Protocol):
+    """A connected client, as the core sees it.
+
+    The core calls ``receive`` from one task and ``send`` and ``close`` from another,
+    never two of the same kind at once. An adapter translates the host's errors to
+    ``TransportClosed`` and holds no queue of its own.
+    """
+
+    async def receive(self) -> Payload:
+        """Return the next frame, text as str and binary as bytes, in order.
+
+        Raises:
+            TransportClosed: the client has left. It is not called again then.
+        """
+        ...
+
+    async def send(self, frame: Payload) -> None:
+        """Send one frame; waits while the client's connection takes no more.
+
+        After it was cancelled or has raised, the connection counts as broken, and
+        neither ``send`` nor ``close`` is called again: part of a frame may be out.
+
+        Raises:
+            TransportClosed: the client cannot be reached.
+        """
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye with a WebSocket close code and at most 123 bytes of reason.
+
+        Called at most once; ``receive`` goes on until the client has answered.
+
+        Raises:
+            TransportClosed: the client cannot be reached.
+        """
+        ...

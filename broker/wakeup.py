@@ -1,0 +1,61 @@
+"""Waking one waiting task, without ever losing a wake-up."""
+
+from __future__ import annotations
+
+import anyio
+
+__all__ = ("Wakeup",)
+
+
+_NOT_NEEDED = (
+    anyio.WouldBlock,  # one wake-up that waits is enough for all
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+)
+
+
+class Wakeup:
+    """A memory object stream that carries wake-ups, never messages.
+
+    What woke the task waits elsewhere, so a wake-up that is lost with a cancelled
+    waiter costs nothing: the next one looks there before it waits.
+
+    Attributes:
+        armed: the waiter has looked, found nothing and is about to wait. Only then is
+            ``notify`` needed; checking it first saves a call on the hot path.
+    """
+
+    __slots__ = ("_receive", "_send", "armed")
+
+    def __init__(self) -> None:
+        self._send, self._receive = anyio.create_memory_object_stream[None](1)
+        self.armed = False
+
+    def notify(self) -> None:
+        """Wake the waiter, now or when it next waits. Never blocks."""
+        self.armed = False
+        # No contextlib.suppress: this is the hot path.
+        try:  # noqa: SIM105
+            self._send.send_nowait(None)
+        except _NOT_NEEDED:
+            pass
+
+    async def wait(self) -> None:
+        """Wait for a wake-up; may also return without one, so look again.
+
+        One task may wait at a time. Always a checkpoint. After ``close`` it returns at
+        once.
+        """
+        self.armed = True
+        try:
+            await self._receive.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            pass
+        finally:
+            self.armed = False
+
+    def close(self) -> None:
+        """Wake the waiter for good. Idempotent."""
+        self.armed = False
+        self._send.close()
+        self._receive.close()
