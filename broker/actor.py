@@ -44,7 +44,7 @@ class Actor:
         transport: Transport,
         *,
         owner_id: str,
-        frames: Frames,
+        frames: Frames[Payload],
         encode: Encode,
         on_end: Callable[[], None],
     ) -> None:
@@ -229,10 +229,9 @@ class Actor:
         """Queue a frame for the handler, or end a client that sends what it may not."""
         self._received += 1
         self._core.counters.received += 1
-        is_text = isinstance(frame, str)
-        if self._frames is not Frames.ANY and is_text != (self._frames is Frames.TEXT):
-            came = "text" if is_text else "binary"
-            reason = f"this takes {self._frames.value} frames, and a {came} one came"
+        if not isinstance(frame, self._frames.kinds):
+            came = "text" if isinstance(frame, str) else "binary"
+            reason = f"this takes {self._frames.name} frames, and a {came} one came"
             self.end(Ending.of(EndKind.WRONG_FRAME_TYPE, reason))
             return
         size, limit = size_of(frame), self._core.limits.max_message_bytes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, Self, overload
+from typing import Any, Self
 from uuid import uuid4
 
 import anyio
@@ -27,7 +27,7 @@ from .stats import Statistics
 from .subscription import Subscription
 from .tasks import collapsing
 from .topics import check_pattern, check_topic, is_pattern
-from .transport import ConnectRequest, Frames, Transport
+from .transport import ConnectRequest, Frames, FrameT, Transport
 from .wire import plain_frame
 
 __all__ = ("Broker",)
@@ -287,64 +287,35 @@ class Broker(AsyncContextManagerMixin):
             ),
         )
 
-    async def authenticate(self, request: ConnectRequest) -> str | None:
-        """Ask the ``authenticate`` hook who a client is; None for anonymous.
+    async def admit(self, request: ConnectRequest) -> str | None:
+        """Decide about a client before it is accepted, and return its user.
+
+        Returns:
+            What the ``authenticate`` hook says; None for an anonymous client.
 
         Raises:
             NotAllowed: the hook refuses the client.
-            BrokerClosed: the broker is closing; no new clients.
+            LimitExceeded: ``max_sessions`` are connected.
+            BrokerClosed: the broker is closing.
+            Exception: whatever else the hook raises.
         """
         core = self._core()
         await anyio.lowlevel.checkpoint()
-        if core.is_closed:
-            raise BrokerClosed("the broker is closing")
+        self._check_admission(core)
         hook = core.hooks.authenticate
         return None if hook is None else await hook(request)
 
-    @overload
-    def open_session(
-        self,
-        transport: Transport,
-        *,
-        user: str | None = ...,
-        client_id: str | None = ...,
-        frames: Literal[Frames.TEXT] = ...,
-        overflow: Overflow | None = ...,
-        encode: Encode = ...,
-    ) -> AbstractAsyncContextManager[Session[str]]: ...
-    @overload
-    def open_session(
-        self,
-        transport: Transport,
-        *,
-        user: str | None = ...,
-        client_id: str | None = ...,
-        frames: Literal[Frames.BINARY],
-        overflow: Overflow | None = ...,
-        encode: Encode = ...,
-    ) -> AbstractAsyncContextManager[Session[bytes]]: ...
-    @overload
-    def open_session(
-        self,
-        transport: Transport,
-        *,
-        user: str | None = ...,
-        client_id: str | None = ...,
-        frames: Literal[Frames.ANY],
-        overflow: Overflow | None = ...,
-        encode: Encode = ...,
-    ) -> AbstractAsyncContextManager[Session[Payload]]: ...
     @asynccontextmanager
     async def open_session(
         self,
         transport: Transport,
+        frames: Frames[FrameT],
         *,
         user: str | None = None,
         client_id: str | None = None,
-        frames: Frames = Frames.TEXT,
         overflow: Overflow | None = None,
         encode: Encode = plain_frame,
-    ) -> AsyncGenerator[Session[Any], None]:
+    ) -> AsyncGenerator[Session[FrameT], None]:
         """Run a session over an accepted transport for as long as the block runs.
 
         The block ends quietly with the session: when the client leaves, the loop over
@@ -354,9 +325,9 @@ class Broker(AsyncContextManagerMixin):
         1000. Any other exception closes it with 1011 and comes out bare.
 
         Args:
+            frames: what the client may send; anything else ends it with 1003.
             user: as ``authenticate`` said.
             client_id: unique among sessions; None for a random one.
-            frames: what the client may send; anything else ends it with 1003.
             overflow: policy of its subscriptions; None for what each topic's rules say.
             encode: makes the frame of a message or a gap; called once per message, not
                 once per client, if it is one function for all of them.
@@ -367,16 +338,13 @@ class Broker(AsyncContextManagerMixin):
             BrokerClosed: the broker is closing; the transport is untouched.
         """
         core = self._core()
-        if core.is_closed:
-            raise BrokerClosed("the broker is closing")
-        if len(self._sessions) >= self.limits.max_sessions:
-            raise LimitExceeded("max_sessions", self.limits.max_sessions)
+        self._check_admission(core)
         if overflow is Overflow.BLOCK:
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
         client_id = client_id or uuid4().hex
         if client_id in self._sessions:
             raise UsageError(f"client id {client_id!a} is taken")
-        session: Session[Any] = Session(
+        session = Session(
             core,
             transport,
             client_id=client_id,
@@ -395,6 +363,12 @@ class Broker(AsyncContextManagerMixin):
             core.owners.pop(session, None)
             if self._gone is not None and not self._sessions:
                 self._gone.set()
+
+    def _check_admission(self, core: Core) -> None:
+        if core.is_closed:
+            raise BrokerClosed("the broker is closing")
+        if len(self._sessions) >= self.limits.max_sessions:
+            raise LimitExceeded("max_sessions", self.limits.max_sessions)
 
     def _core(self) -> Core:
         if self._running is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Generic, Self, TypeVar, cast
+from typing import Generic, Self, cast
 
 import anyio
 import anyio.lowlevel
@@ -27,11 +27,10 @@ from .presence import Attendance
 from .relay import Attached
 from .subscriber import Subscriber
 from .topics import check_pattern, check_topic
-from .transport import Frames, Transport
+from .transport import Frames, FrameT, Transport
 
 __all__ = ("Session", "run_session")
 
-FrameT = TypeVar("FrameT", bound=Payload)
 logger = logging.getLogger("broker")
 
 
@@ -52,8 +51,8 @@ class Session(Generic[FrameT]):
         transport: Transport,
         *,
         client_id: str,
-        user: str | None = None,
-        frames: Frames = Frames.TEXT,
+        user: str | None,
+        frames: Frames[FrameT],
         overflow: Overflow | None,
         encode: Encode,
     ) -> None:
@@ -69,7 +68,7 @@ class Session(Generic[FrameT]):
             core,
             transport,
             owner_id=client_id,
-            frames=frames,
+            frames=cast("Frames[Payload]", frames),
             encode=encode,
             on_end=self._leave_topics,
         )

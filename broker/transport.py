@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from .message import Payload, no_headers
 
-__all__ = ("ConnectRequest", "Frames", "Transport")
+__all__ = ("ConnectRequest", "FrameT", "Frames", "Transport")
+
+FrameT = TypeVar("FrameT", bound=Payload)
 
 
-class Frames(Enum):
-    """Which frames an endpoint takes from its clients."""
+@dataclass(frozen=True, slots=True)
+class Frames(Generic[FrameT]):
+    """Which frames an endpoint takes from its clients: ``TEXT``, ``BINARY`` or ``ANY``.
 
-    TEXT = "text"
-    BINARY = "binary"
-    ANY = "any"
+    Attributes:
+        name: for messages to people.
+        kinds: types of the frames: str is text, bytes binary.
+    """
+
+    name: str
+    kinds: tuple[type[Payload], ...]
+
+    TEXT: ClassVar[Frames[str]]
+    BINARY: ClassVar[Frames[bytes]]
+    ANY: ClassVar[Frames[Payload]]
+
+
+Frames.TEXT = Frames("text", (str,))
+Frames.BINARY = Frames("binary", (bytes,))
+Frames.ANY = Frames("any", (str, bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +41,7 @@ class ConnectRequest:
 
     Attributes:
         path: of the URL, decoded, without the query.
-        headers: {lower-case name: value}; of repeated ones the last.
+        headers: {lower-case name: value}; of repeated ones the first.
         query: {name: value}; of repeated ones the last.
         cookies: {name: value}.
         client_host: the peer's address; None where the server does not know it.

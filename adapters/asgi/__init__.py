@@ -1,0 +1,1 @@
+"""ASGI: Starlette's WebSocket and lifespan, mapped onto the broker."""

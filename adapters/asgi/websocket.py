@@ -1,0 +1,250 @@
+"""Starlette's WebSocket as a transport, and ``open_session`` for your own endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from typing import Any, Literal, overload
+
+import anyio
+from starlette.exceptions import WebSocketException
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket, WebSocketState
+
+from broker import (
+    Broker,
+    BrokerClosed,
+    BrokerError,
+    ConnectRequest,
+    Ending,
+    EndKind,
+    Frames,
+    LimitExceeded,
+    NotAllowed,
+    Overflow,
+    Session,
+    TransportClosed,
+    plain_frame,
+)
+from broker.ending import ending_for
+from broker.message import Encode, Payload
+from broker.transport import FrameT
+
+__all__ = (
+    "Refusal",
+    "Refused",
+    "WebSocketTransport",
+    "connect_request",
+    "open_session",
+    "refuse",
+)
+
+Refusal = Literal["http", "close"]
+
+RETRY_AFTER_S = 1  # guess: a node that restarts is back or replaced within seconds
+FAREWELL_S = 5.0  # as Limits.grace_s
+
+
+class Refused(Exception):
+    """The client has been refused, and told so: the endpoint has nothing left to do.
+
+    Starlette and FastAPI end the endpoint quietly on it. Under a bare ASGI server,
+    catch it.
+    """
+
+
+class WebSocketTransport:
+    """An accepted WebSocket, for the core. It holds no queue and decides nothing."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> Payload:
+        """Return the next frame; see ``broker.Transport``."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise TransportClosed("the client has left")
+        text = message.get("text")
+        frame: Payload = message["bytes"] if text is None else text
+        return frame
+
+    async def send(self, frame: Payload) -> None:
+        """Send one frame; see ``broker.Transport``."""
+        kind = "text" if isinstance(frame, str) else "bytes"
+        await self._guard({"type": "websocket.send", kind: frame})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye; see ``broker.Transport``."""
+        await self._guard({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _guard(self, message: dict[str, Any]) -> None:
+        # Servers tell a lost client in many ways: OSError (ASGI 2.4), which Starlette
+        # makes a WebSocketDisconnect; RuntimeError (uvicorn); Exception (daphne);
+        # most say nothing at all.
+        try:
+            await self._websocket.send(message)
+        except Exception as error:
+            raise TransportClosed(f"send failed: {error!r}") from error
+
+
+@overload
+def open_session(
+    websocket: WebSocket,
+    broker: Broker,
+    *,
+    user: str | None = ...,
+    overflow: Overflow | None = ...,
+    encode: Encode = ...,
+    subprotocol: str | None = ...,
+    refusal: Refusal = ...,
+) -> AbstractAsyncContextManager[Session[str]]: ...
+@overload
+def open_session(
+    websocket: WebSocket,
+    broker: Broker,
+    *,
+    frames: Frames[FrameT],
+    user: str | None = ...,
+    overflow: Overflow | None = ...,
+    encode: Encode = ...,
+    subprotocol: str | None = ...,
+    refusal: Refusal = ...,
+) -> AbstractAsyncContextManager[Session[FrameT]]: ...
+@asynccontextmanager
+async def open_session(
+    websocket: WebSocket,
+    broker: Broker,
+    *,
+    frames: Frames[Any] = Frames.TEXT,
+    user: str | None = None,
+    overflow: Overflow | None = None,
+    encode: Encode = plain_frame,
+    subprotocol: str | None = None,
+    refusal: Refusal = "http",
+) -> AsyncGenerator[Session[Any], None]:
+    """Accept a WebSocket and run its session for as long as the block runs.
+
+    What the block may do and how it ends: ``Broker.open_session``. Besides, raising
+    Starlette's ``WebSocketException`` in it closes the client with that code and
+    reason, and code after the block still runs. Call it from the endpoint's own task,
+    and leave the websocket's own methods alone inside: the session's tasks use them.
+
+    Args:
+        frames: what the client may send; anything else closes it with 1003.
+        user: who the client is, if the endpoint knows; None asks ``authenticate``.
+        overflow: policy of its subscriptions; None for what each topic's rules say.
+        encode: makes the frame of a message or a gap.
+        subprotocol: chosen if the client offers it, else none is.
+        refusal: ``"http"`` answers a client that is refused with 401, 403 or 503 and a
+            JSON body, where the server can; a browser's page sees only code 1006.
+            ``"close"`` accepts it and closes with 1008 or 1013 and the reason, which
+            a page does see.
+
+    Raises:
+        Refused: the client was refused, or left before it was accepted. Starlette and
+            FastAPI end the endpoint quietly on it.
+    """
+    try:
+        if user is None:
+            user = await broker.admit(connect_request(websocket))
+    except (NotAllowed, LimitExceeded, BrokerClosed) as error:
+        await refuse(websocket, error, refusal=refusal)
+        raise Refused(str(error)) from error
+    async with AsyncExitStack() as stack:
+        await _accept(websocket, subprotocol)
+        try:
+            opening = broker.open_session(
+                WebSocketTransport(websocket),
+                frames,
+                user=user,
+                overflow=overflow,
+                encode=encode,
+            )
+            session = await stack.enter_async_context(opening)
+        except (LimitExceeded, BrokerClosed) as error:
+            await refuse(websocket, error, refusal="close")
+            raise Refused(str(error)) from error
+        try:
+            yield session
+        except WebSocketException as error:
+            ending = Ending.of(EndKind.DISCONNECTED, error.reason, code=error.code)
+            session.end(ending, flush=True)
+
+
+async def refuse(
+    websocket: WebSocket, error: BrokerError, *, refusal: Refusal = "http"
+) -> None:
+    """Tell a client that it is refused, and why; ``open_session`` says in which way.
+
+    For endpoints that refuse on their own account; return from them, or raise
+    ``Refused``, afterwards.
+    """
+    _end_quietly(websocket)
+    if websocket.application_state is WebSocketState.CONNECTING:
+        if refusal == "http":
+            await _deny(websocket, error)
+            return
+        await _accept(websocket, None)
+    ending = ending_for(error)
+    transport = WebSocketTransport(websocket)
+    # Not left before the client is gone: hypercorn 0.18 never lets go of a connection
+    # whose messages nobody takes.
+    with suppress(TransportClosed), anyio.move_on_after(FAREWELL_S):
+        await transport.close(ending.code, ending.reason)
+        while True:
+            await transport.receive()
+
+
+def connect_request(websocket: WebSocket) -> ConnectRequest:
+    """Return what the client said when it asked to connect."""
+    return ConnectRequest(
+        path=websocket.url.path,
+        headers=dict(websocket.headers),
+        query=dict(websocket.query_params),
+        cookies=websocket.cookies,
+        client_host=None if websocket.client is None else websocket.client.host,
+    )
+
+
+async def _accept(websocket: WebSocket, subprotocol: str | None) -> None:
+    if websocket.application_state is not WebSocketState.CONNECTING:
+        return  # the endpoint has done it
+    offered = subprotocol in websocket.scope.get("subprotocols", ())
+    try:
+        await websocket.accept(subprotocol if offered else None)
+    except Exception as error:
+        # The client has left, or offered an extension that the server chokes on.
+        _end_quietly(websocket)
+        raise Refused(f"accept failed: {error!r}") from error
+
+
+async def _deny(websocket: WebSocket, error: BrokerError) -> None:
+    headers = {}
+    if isinstance(error, NotAllowed):
+        status = 403 if error.authenticated else 401
+    else:
+        status = 503
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    with suppress(Exception):  # it has left: nobody to tell
+        if "websocket.http.response" in websocket.scope.get("extensions", {}):
+            body = JSONResponse({"detail": str(error)}, status, headers)
+            await websocket.send_denial_response(body)
+        else:
+            ending = ending_for(error)
+            await websocket.close(ending.code, ending.reason)  # the server makes it 403
+
+
+def _end_quietly(websocket: WebSocket) -> None:
+    """Have Starlette take ``Refused`` for handled; a server would log a traceback."""
+    handlers = websocket.scope.get("starlette.exception_handlers")
+    if handlers is not None:
+        handlers[0].setdefault(Refused, _ignore)
+
+
+async def _ignore(websocket: WebSocket, error: Exception) -> None:
+    """The client has been answered already."""
