@@ -335,6 +335,7 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             LimitExceeded: ``max_sessions`` are connected; the transport is untouched.
             UsageError: the client id is taken, or ``Overflow.BLOCK``.
+            SessionEnded: on entry, ``on_connect`` has refused the client.
             BrokerClosed: the broker is closing; the transport is untouched.
         """
         core = self._core()

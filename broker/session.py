@@ -316,6 +316,7 @@ async def run_session(
     exception ends the session with 1011 and comes out bare.
     """
     error: Exception | None = None
+    has_begun = False
     actor = session._actor
     try:
         async with anyio.create_task_group() as tasks:
@@ -323,10 +324,13 @@ async def run_session(
             tasks.start_soon(actor.write, name="broker: session writer")
             try:
                 await session._begin()
+                has_begun = True
                 yield session
             except Exception as exc:  # noqa: BLE001 # raised below, once all is closed
                 if not session._absorbs(exc):
                     error = exc
+                elif not has_begun:
+                    error = SessionEnded(session.ended_by)
             except BaseException:
                 # Cancelled by the host, which closes the connection in its own way.
                 session.end(Ending.of(EndKind.SHUTDOWN))

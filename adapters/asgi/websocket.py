@@ -28,6 +28,7 @@ from broker import (
     NotAllowed,
     Overflow,
     Session,
+    SessionEnded,
     TransportClosed,
     plain_frame,
 )
@@ -168,6 +169,9 @@ async def open_session(
             session = await stack.enter_async_context(opening)
         except (LimitExceeded, BrokerClosed) as error:
             await refuse(websocket, error, refusal="close")
+            raise Refused(str(error)) from error
+        except SessionEnded as error:  # on_connect refused; the session has said so
+            _end_quietly(websocket)
             raise Refused(str(error)) from error
         try:
             yield session

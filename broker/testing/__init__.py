@@ -1,0 +1,12 @@
+"""What users test with: clients in memory, a backplane with faults, virtual time."""
+
+from .backplane import FaultyBackplane
+from .clock import virtual_clock
+from .transport import MemoryClient, memory_transport
+
+__all__ = (
+    "FaultyBackplane",
+    "MemoryClient",
+    "memory_transport",
+    "virtual_clock",
+)

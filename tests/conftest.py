@@ -1,0 +1,19 @@
+"""Both event loops, on a virtual clock: no test waits, and a hang fails at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Imported for what it does: trio then shuffles its tasks into all orders, not two.
+import hypothesis
+import pytest
+
+from broker.testing import virtual_clock
+
+assert hypothesis
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """For tests in memory only: sockets and threads need the real clock."""
+    return virtual_clock(request.param)
