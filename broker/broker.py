@@ -70,26 +70,20 @@ class Broker(AsyncContextManagerMixin):
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
-        if self._running is not None:
-            raise UsageError("this broker has been entered already")
         core = Core(self.limits, self._rules, self.hooks)
         with collapsing():
             async with (
                 self._backplane.connect(core, self.limits) as link,
-                anyio.create_task_group() as tasks,
+                core.running(link) as tasks,
             ):
-                core.connect(link)
                 self._running = core
-                tasks.start_soon(core.relay.run, link, name="broker: relay")
                 tasks.start_soon(self._watch, name="broker: watchdog")
                 try:
                     yield self
                 finally:
                     core.is_closed = True
-                    await self._end_all()
+                    await self._end_all(core)
                     self._running = None
-                    tasks.cancel_scope.cancel()
-                    core.relay.close()
 
     @property
     def is_running(self) -> bool:
@@ -389,7 +383,7 @@ class Broker(AsyncContextManagerMixin):
             for session in self._sessions:
                 session.check_deadlines(now)
 
-    async def _end_all(self) -> None:
+    async def _end_all(self, core: Core) -> None:
         """Tell everybody, and wait until the sessions have gone or time is up."""
         for session in self._sessions:
             session.end(Ending.of(EndKind.SHUTDOWN), flush=True)
@@ -398,6 +392,7 @@ class Broker(AsyncContextManagerMixin):
             if self._sessions:
                 self._gone = anyio.Event()
                 await self._gone.wait()
+            await core.wait_farewells()
         for subscription in tuple(self._subscriptions):
             subscription.end(BrokerClosed("the broker has closed"))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from heapq import heapify, heappop
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
 from .backplane import Link, Publication
 from .config import Limits, Overflow, RuleBook
@@ -62,6 +63,9 @@ class Core:
         self.owners: dict[QueueOwner, None] = {}
         self.is_closed = False
         self._link: Link | None = None
+        self._tasks: TaskGroup | None = None
+        self._farewells = 0
+        self._quiet: anyio.Event | None = None  # set when no farewell is under way
 
     @property
     def link(self) -> Link:
@@ -81,9 +85,50 @@ class Core:
             raise BrokerClosed("the broker is closed")
         return self._link
 
-    def connect(self, link: Link) -> None:
-        """Begin to use a connection to the backplane."""
-        self._link = link
+    @asynccontextmanager
+    async def running(self, link: Link) -> AsyncGenerator[TaskGroup, None]:
+        """Use a connection to the backplane for as long as the block runs."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._link = link
+                self._tasks = tasks
+                tasks.start_soon(self.relay.run, link, name="broker: relay")
+                yield tasks
+                tasks.cancel_scope.cancel()
+        finally:
+            self._link = None
+            self._tasks = None
+            self.relay.close()
+
+    def see_off(self, farewell: Callable[[], Awaitable[None]]) -> anyio.Event:
+        """Run a session's farewell in a task of the broker's own.
+
+        Returns:
+            An event that is set when it is over; at once if the broker has gone.
+        """
+        over = anyio.Event()
+
+        async def run() -> None:
+            try:
+                await farewell()
+            finally:
+                self._farewells -= 1
+                if not self._farewells and self._quiet is not None:
+                    self._quiet.set()
+                over.set()
+
+        if self._tasks is None:
+            over.set()
+        else:
+            self._farewells += 1
+            self._tasks.start_soon(run, name="broker: farewell")
+        return over
+
+    async def wait_farewells(self) -> None:
+        """Wait until every farewell that has begun is over."""
+        while self._farewells:
+            self._quiet = anyio.Event()
+            await self._quiet.wait()
 
     def deliver(self, message: Message, exclude: str | None = None) -> None:
         """Fan out what the backplane brings, and keep to the byte budget."""
@@ -146,7 +191,9 @@ class Core:
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> Receipt:
         """Publish to a checked topic; ``Broker.publish`` says what is promised."""
-        link = self.connected if topic.startswith(PRESENCE_PREFIX) else self.link
+        # Sessions that the broker ends while it closes still leave in public.
+        is_news = topic.startswith(PRESENCE_PREFIX)
+        link = self.connected if is_news else self.link
         size = self.check_size(payload, headers)
         if message_id is not None and len(message_id.encode()) > MAX_ID_BYTES:
             raise UsageError(f"message_id is over {MAX_ID_BYTES} bytes")
@@ -163,6 +210,7 @@ class Core:
             return await self._publish(link, publication)
         async with AsyncExitStack() as turns:
             await self._wait_room(publication, turns)
+            link = self.connected if is_news else self.link  # it may have closed
             return await self._publish(link, publication)
 
     async def _publish(self, link: Link, publication: Publication) -> Receipt:

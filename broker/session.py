@@ -291,16 +291,19 @@ class Session(Generic[FrameT]):
             async with self._on_behalf_of_client("on_connect"):
                 await hook(self)
 
-    async def _finish(self) -> None:
-        """Leave presence and tell the application, within ``grace_s``."""
-        ending = self.ended_by
-        with anyio.move_on_after(self._core.limits.grace_s, shield=True):
+    async def say_farewell(self) -> None:
+        """Leave presence and tell the application, within ``grace_s``.
+
+        Run by the broker, not by the session's own task, which its host may cancel at
+        any moment and more than once.
+        """
+        with anyio.move_on_after(self._core.limits.grace_s):
             try:
                 await self._attendance.leave_all()
                 hook = self._core.hooks.on_disconnect
                 if hook is not None:
-                    await hook(self, ending)
-            except Exception:  # a hook's fault, and nobody waits for it
+                    await hook(self, self.ended_by)
+            except Exception:
                 logger.exception("session %s: farewell failed", self.client_id)
 
 
@@ -338,7 +341,8 @@ async def run_session(
             else:
                 session.end(Ending.of(EndKind.COMPLETED), flush=True)
             finally:
-                await session._finish()
+                farewell = core.see_off(session.say_farewell)
+            await farewell.wait()
     finally:
         actor.close()
         core.counters.ended[session.ended_by.kind] += 1

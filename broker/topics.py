@@ -52,13 +52,14 @@ def check_pattern(pattern: str) -> None:
     segment or more).
 
     Raises:
-        InvalidTopic: as ``check_topic``; ``$`` may lead only as ``$presence.…``.
+        InvalidTopic: as ``check_topic``; ``$`` may lead only as ``$presence.…``, and
+            what follows there must not begin with it again.
     """
     if (
         len(pattern) > MAX_TOPIC_BYTES
         or not _PATTERN.fullmatch(pattern)
         or pattern.count(".") >= MAX_SEGMENTS
-        or (pattern[0] == "$" and not pattern.startswith(PRESENCE_PREFIX))
+        or subject_of(pattern)[0] == "$"
     ):
         raise _explain(pattern, wildcards=True)
 
@@ -69,7 +70,7 @@ def is_pattern(name: str) -> bool:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Return whether a checked pattern covers a checked topic.
+    """Return whether a checked pattern covers a checked topic, or all of a pattern.
 
     Wildcards never cover the broker's own topics; a pattern that itself begins with
     ``$presence.`` does.
@@ -80,7 +81,9 @@ def matches(pattern: str, topic: str) -> bool:
     for index, segment in enumerate(wanted):
         if segment == ">":
             return len(given) > index
-        if index == len(given) or segment not in ("*", given[index]):
+        if index == len(given) or given[index] == ">":
+            return False
+        if segment not in ("*", given[index]):
             return False
     return len(wanted) == len(given)
 
@@ -115,13 +118,10 @@ def _explain(name: str, *, wildcards: bool) -> InvalidTopic:
     if (size := len(name.encode("utf-8", "surrogatepass"))) > MAX_TOPIC_BYTES:
         problem = f"it has {size} bytes; the limit is {MAX_TOPIC_BYTES}"
         return InvalidTopic(name, 0, problem)
-    for position, character in enumerate(name):
-        if not "!" <= character <= "~":
-            what = f"character {character!a} at position {position}"
-            return InvalidTopic(name, position, f"{what} is not printable ASCII")
-    if name[0] == "$" and not (wildcards and name.startswith(PRESENCE_PREFIX)):
-        problem = "character '$' at position 0 marks the broker's own topics"
-        return InvalidTopic(name, 0, problem)
+    start = len(name) - len(subject_of(name)) if wildcards else 0
+    if name[start : start + 1] == "$":
+        problem = f"character '$' at position {start} marks the broker's own topics"
+        return InvalidTopic(name, start, problem)
     return _explain_segments(name, wildcards=wildcards)
 
 
@@ -132,11 +132,12 @@ def _explain_segments(name: str, *, wildcards: bool) -> InvalidTopic:
         if not segment:
             problem = f"the segment at position {position} is empty"
             return InvalidTopic(name, position, problem)
-        for offset, character in enumerate(segment):
+        for at, character in enumerate(segment, position):
+            what = f"character {character!a} at position {at}"
+            if not "!" <= character <= "~":
+                return InvalidTopic(name, at, f"{what} is not printable ASCII")
             if character not in "*>":
                 continue
-            at = position + offset
-            what = f"character '{character}' at position {at}"
             if not wildcards:
                 return InvalidTopic(
                     name, at, f"{what} is a wildcard; a concrete topic is needed here"

@@ -10,7 +10,6 @@ from broker.message import Gap, Item, Message
 from broker.stats import Counters
 
 from .budget import Budget
-from .gaps import Gaps
 from .outbox import Bounds, Outbox
 
 __all__ = ("FifoOutbox",)
@@ -19,17 +18,14 @@ __all__ = ("FifoOutbox",)
 class FifoOutbox(Outbox):
     """First in, first out."""
 
-    __slots__ = ("_items", "_lost_first", "_lost_last", "_room")
+    __slots__ = ("_items", "_room")
 
     def __init__(
         self, overflow: Overflow, bounds: Bounds, budget: Budget, counters: Counters
     ) -> None:
         super().__init__(overflow, bounds, budget, counters)
+        # Messages, and gaps that have messages on both sides.
         self._items: deque[Item] = deque()
-        # Where losses stand in the stream: before all that waits, or behind it. Gaps
-        # that have messages on both sides are in the queue itself.
-        self._lost_first = Gaps()
-        self._lost_last = Gaps()
         # What the hot path compares with: 0 while losses wait to be told.
         self._room = bounds.max_messages
 
@@ -41,6 +37,9 @@ class FifoOutbox(Outbox):
         if total > self.max_bytes or len(self._items) >= self._room:
             try:
                 self._offer_slowly(message, size)
+            except SlowConsumer:
+                self.budget.release(message)
+                raise
             finally:
                 self._settle()
         else:
@@ -48,9 +47,8 @@ class FifoOutbox(Outbox):
             self._items.append(message)
 
     def tell(self, gap: Gap) -> None:
-        self._lost_last.add(gap)
+        self._note(gap, self._lost_last)
         self._settle()
-        self._check(self._lost_last)
 
     def take(self) -> Item:
         if self._room:
@@ -109,9 +107,8 @@ class FifoOutbox(Outbox):
             self._evict_for(size)
             self._append(message, size)
         elif self.overflow in (Overflow.DROP_NEWEST, Overflow.DROP_OLDEST):
-            self._drop_newest(message)
+            self._drop(message, self._lost_last)
         else:
-            self.budget.release(message)
             raise SlowConsumer
 
     def _fits(self, size: int) -> bool:
@@ -129,23 +126,13 @@ class FifoOutbox(Outbox):
                 self._lost_first.add(gap)
         self._items.append(message)
         self.size_bytes += size
-        self._check(self._lost_first)
-
-    def _drop_newest(self, message: Message) -> None:
-        self._let_go(message)
-        self._lost_last.add_message(message)
-        self._check(self._lost_last)
 
     def _evict_for(self, size: int) -> None:
         while not self._fits(size):
-            oldest = self._items.popleft()
+            oldest = self._items[0]
             if isinstance(oldest, Gap):
-                self._lost_first.add(oldest)
+                self._note(oldest, self._lost_first)
             else:
+                self._drop(oldest, self._lost_first)
                 self.size_bytes -= oldest.share.size_bytes
-                self._let_go(oldest)
-                self._lost_first.add_message(oldest)
-
-    def _check(self, gaps: Gaps) -> None:
-        if len(gaps) > self.max_messages:
-            raise SlowConsumer("more gaps wait than messages may")
+            self._items.popleft()

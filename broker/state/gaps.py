@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from broker.message import Gap, Message
 
-__all__ = ("Gaps",)
+__all__ = ("Gaps", "loss_of")
+
+
+def loss_of(message: Message) -> Gap | None:
+    """Return the gap that a message leaves; None without position: nobody's loss."""
+    position = message.position
+    if position is None:
+        return None
+    return Gap(message.topic, position.epoch, position.offset, position.offset, 1)
 
 
 class Gaps:
@@ -20,12 +28,9 @@ class Gaps:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add_message(self, message: Message) -> None:
-        """Note that a message was dropped; one without position is nobody's loss."""
-        position = message.position
-        if position is not None:
-            offset = position.offset
-            self.add(Gap(message.topic, position.epoch, offset, offset, 1))
+    def can_join(self, gap: Gap) -> bool:
+        """Return whether a loss would be joined to one that is noted."""
+        return (gap.topic, gap.epoch) in self._waiting
 
     def add(self, gap: Gap) -> None:
         """Note a loss, joined to what is noted for the same topic."""
@@ -43,6 +48,11 @@ class Gaps:
     def pop(self) -> Gap:
         """Remove and return the oldest. Raises StopIteration if there is none."""
         return self._waiting.pop(next(iter(self._waiting)))
+
+    def move(self, topic: str, to: Gaps) -> None:
+        """Move what is noted for a topic."""
+        for key in [key for key in self._waiting if key[0] == topic]:
+            to.add(self._waiting.pop(key))
 
     def clear(self) -> None:
         """Forget all."""

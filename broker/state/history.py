@@ -27,7 +27,8 @@ class History:
         self.epoch = epoch
         self.offset = 0
         self.size_bytes = 0
-        self._kept: deque[tuple[float, Message]] = deque()  # (expires at, message)
+        # (expires at, offset, message); an offset is left out if it was not kept
+        self._kept: deque[tuple[float, int, Message]] = deque()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -50,7 +51,7 @@ class History:
     def keep(self, message: Message, *, size: int, expires_at: float) -> None:
         """Keep the message just published, and at most ``size`` in all (>= 0)."""
         if size:
-            self._kept.append((expires_at, message))
+            self._kept.append((expires_at, self.offset, message))
             self.size_bytes += message.size_bytes
         while len(self._kept) > size:
             self._forget_oldest()
@@ -69,14 +70,14 @@ class History:
         """
         self.expire(now)
         if position is None:
-            return [message for _, message in self._kept]
+            return [message for _, _, message in self._kept]
         missed = self.offset - position.offset
         if position.epoch != self.epoch or not 0 <= missed <= len(self._kept):
             return None
-        # Offsets have no gaps, so the last `missed` entries are the ones.
-        skipped = len(self._kept) - missed
-        return [message for _, message in list(self._kept)[skipped:]]
+        after = position.offset
+        found = [message for _, offset, message in self._kept if offset > after]
+        return found if len(found) == missed else None
 
     def _forget_oldest(self) -> None:
-        _, message = self._kept.popleft()
+        _, _, message = self._kept.popleft()
         self.size_bytes -= message.size_bytes

@@ -40,7 +40,8 @@ class Inbox:
     def is_full(self) -> bool:
         """Stop reading until something has been taken."""
         return (
-            len(self._frames) >= self._max_messages or self.size_bytes > self._max_bytes
+            len(self._frames) >= self._max_messages
+            or self.size_bytes >= self._max_bytes
         )
 
     def put(self, frame: Payload, size: int) -> None:

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from broker.config import Overflow
+from broker.errors import SlowConsumer
 from broker.message import Gap, Item, Message
 from broker.stats import Counters
 
 from .budget import Budget
+from .gaps import Gaps, loss_of
 
 __all__ = ("Bounds", "Outbox")
 
@@ -19,8 +21,9 @@ class Bounds:
     """How much may wait in one outbox.
 
     Attributes:
-        max_messages: most messages at once, and most gaps (> 0). Bytes alone would
-            let empty messages pile up without end.
+        max_messages: most messages at once, with the gaps between them, and most gaps
+            before and behind them (> 0). Bytes alone would let empty messages pile up
+            without end.
         max_bytes: most message bytes at once (bytes, > 0).
     """
 
@@ -48,6 +51,8 @@ class Outbox(ABC):
     """
 
     __slots__ = (
+        "_lost_first",
+        "_lost_last",
         "budget",
         "counters",
         "dropped",
@@ -69,6 +74,9 @@ class Outbox(ABC):
         self.size_bytes = 0
         self.dropped = 0
         self.told = 0
+        # Where losses stand in the stream: before all that waits, or behind it.
+        self._lost_first = Gaps()
+        self._lost_last = Gaps()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -79,8 +87,8 @@ class Outbox(ABC):
         """Queue a message of ``size`` bytes, or apply the overflow policy.
 
         Raises:
-            SlowConsumer: it does not fit and the policy does not drop; nothing was
-                queued, and the message is no longer counted.
+            SlowConsumer: it does not fit and the policy does not drop, or too many
+                gaps wait already; it was not queued and is no longer counted.
         """
 
     @abstractmethod
@@ -109,7 +117,18 @@ class Outbox(ABC):
     def clear(self) -> None:
         """Let go of everything that waits, untold: the subscriber is gone."""
 
-    def _let_go(self, message: Message) -> None:
+    def _note(self, gap: Gap, place: Gaps) -> None:
+        """Note a loss. Raises SlowConsumer, with nothing changed, for one too many."""
+        waiting = len(self._lost_first) + len(self._lost_last)
+        if waiting >= self.max_messages and not place.can_join(gap):
+            raise SlowConsumer("more gaps would wait than messages may")
+        place.add(gap)
+
+    def _drop(self, message: Message, place: Gaps) -> None:
+        """Let a message go and note the loss. Raises SlowConsumer as ``_note``."""
+        gap = loss_of(message)
+        if gap is not None:
+            self._note(gap, place)
         self.dropped += 1
         self.counters.dropped[self.overflow] += 1
         self.budget.release(message)

@@ -73,7 +73,7 @@ class Streams:
         """Remember a topic at least until then (s), even without subscribers."""
         stream = self._streams[topic]
         stream.expires_at = max(stream.expires_at, until)
-        if stream.due is None:
+        if stream.due is None or until < stream.due:
             self._look_at(topic, stream, until)
 
     def forget(self, topic: str) -> None:

@@ -1,0 +1,92 @@
+"""Ten thousand clients come and go, in every way, and nothing is left of them."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import anyio
+
+from broker import Broker, EndKind, Frames, Limits, MemoryBackplane, TopicRules
+from broker.testing import memory_transport
+
+SESSIONS = 10_000
+AT_ONCE = 500
+
+
+async def one_client(broker: Broker, number: int, draw: random.Random) -> None:
+    """Connect, subscribe to a topic of one's own and a shared one, and go."""
+    client, transport = memory_transport(capacity=draw.choice([0, 1, 100]))
+    way = draw.choice(["leave", "finish", "stall", "bad frame", "bug", "cancel"])
+    try:
+        with anyio.CancelScope() as scope:
+            async with broker.open_session(transport, Frames.TEXT) as session:
+                await session.subscribe(f"user.{number}")
+                await session.subscribe("all")
+                await broker.publish(f"user.{number}", "to one")
+                if number % 250 == 0:
+                    await broker.publish("all", "to all")
+                if way == "leave":
+                    client.leave()
+                    await session.wait_ended()
+                elif way == "stall":
+                    await session.wait_ended()
+                elif way == "bad frame":
+                    with suppress(anyio.ClosedResourceError):  # ended already
+                        await client.send(b"binary")
+                    await session.wait_ended()
+                elif way == "bug":
+                    1 / 0  # noqa: B018 # a handler's bug
+                elif way == "cancel":
+                    scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+    except ZeroDivisionError:
+        pass
+    finally:
+        client.close_all()
+
+
+async def test_ten_thousand_sessions_leave_every_registry_empty() -> None:
+    backplane = MemoryBackplane()
+    rules = [TopicRules(pattern="user.*", presence=True)]
+    limits = Limits(max_outbox_messages=16, stall_s=5, idle_s=30, grace_s=1)
+    draw = random.Random(1)
+    tracked: Counter[str] = Counter()
+    async with Broker(backplane, rules=rules, limits=limits) as broker:
+        for start in range(0, SESSIONS, AT_ONCE):
+            async with anyio.create_task_group() as tasks:
+                for number in range(start, start + AT_ONCE):
+                    tasks.start_soon(one_client, broker, number, draw)
+            if start == 0:
+                tracked = await census()
+        after = await census()
+        now = broker.statistics()
+        assert now.sessions == now.topics == now.queued_bytes == now.leaving == 0
+        assert sum(now.totals.ended.values()) == SESSIONS
+        for kind in (
+            EndKind.CLIENT_LEFT,
+            EndKind.COMPLETED,
+            EndKind.INTERNAL_ERROR,
+            EndKind.SHUTDOWN,
+            EndKind.WRONG_FRAME_TYPE,
+        ):
+            assert now.totals.ended[kind] > SESSIONS / 20, now.totals.ended
+        core = broker._core()
+        assert not core.owners
+        assert not core.relay._interests
+        assert not core.relay.registry._patterns
+        assert backplane.topic_count == 0
+        assert len(backplane._presence) == 0
+        for name in ("Session", "Actor", "Subscriber", "Wakeup", "Message", "Task"):
+            assert after[name] <= tracked[name] + 5, name
+
+
+async def census() -> Counter[str]:
+    """Count what is alive of each type, once the dust has settled."""
+    await anyio.wait_all_tasks_blocked()
+    gc.collect()
+    kinds: Any = (type(each).__name__ for each in gc.get_objects())
+    return Counter(kinds)
