@@ -94,9 +94,14 @@ class Actor:
             )
         return lane
 
+    @property
+    def has_left(self) -> bool:
+        """The client went of its own accord; what it said before still counts."""
+        return self.ending is not None and self.ending.kind is EndKind.CLIENT_LEFT
+
     def check(self) -> None:
-        """Raise SessionEnded if it has ended."""
-        if self.ending is not None:
+        """Raise SessionEnded if it has ended, other than by the client's leaving."""
+        if self.ending is not None and not self.has_left:
             raise SessionEnded(self.ending)
 
     async def receive(self) -> Payload:
@@ -118,6 +123,8 @@ class Actor:
         self.check()
         await self._replies.wait_room(size)
         self.check()
+        if self.has_left:
+            return
         message = Message("", payload, share=Share(size))
         self._core.budget.hold(message, 1)
         self._replies.deliver(message, size)

@@ -64,6 +64,7 @@ class Broker(AsyncContextManagerMixin):
         self._backplane = MemoryBackplane() if backplane is None else backplane
         self._rules = RuleBook(rules)
         self._running: Core | None = None
+        self._has_run = False
         self._sessions: Directory[Session[Any]] = Directory()
         self._subscriptions: dict[Subscription, None] = {}
         self._gone: anyio.Event | None = None  # set when the last session has gone
@@ -77,6 +78,7 @@ class Broker(AsyncContextManagerMixin):
                 core.running(link) as tasks,
             ):
                 self._running = core
+                self._has_run = True
                 tasks.start_soon(self._watch, name="broker: watchdog")
                 try:
                     yield self
@@ -140,6 +142,7 @@ class Broker(AsyncContextManagerMixin):
         self,
         *topics: str,
         since: Position | None = None,
+        recent: int = 0,
         overflow: Overflow | None = None,
         max_messages: int | None = None,
         max_bytes: int | None = None,
@@ -152,14 +155,17 @@ class Broker(AsyncContextManagerMixin):
             topics: at least one; a message that several of them cover comes once.
             since: resume after this position; with exactly one topic. See
                 ``Subscription.recovered``.
+            recent: begin with so many of the last messages that history keeps (>= 0),
+                and go on without a gap; with exactly one topic, not with ``since``.
             overflow: what a full outbox does; None for what the topics' rules say.
             max_messages: most that wait (> 0; None for ``Limits.max_outbox_messages``).
             max_bytes: the same in bytes, at least one message of the largest size.
 
         Raises:
             InvalidTopic: nothing was subscribed.
-            UsageError: no topic, rules that disagree, ``since`` with more than one
-                topic or a pattern, bounds out of range; nothing was subscribed.
+            UsageError: no topic, rules that disagree, ``since`` or ``recent`` with
+                more than one topic, a pattern or each other, bounds out of range;
+                nothing was subscribed.
             BrokerClosed, BackplaneError: nothing was subscribed.
             SlowConsumer: more came while history was read than the outbox holds.
 
@@ -170,8 +176,9 @@ class Broker(AsyncContextManagerMixin):
             check_pattern(topic)
         if not topics:
             raise UsageError("subscribe needs a topic")
-        if since is not None and (len(topics) > 1 or any(map(is_pattern, topics))):
-            raise UsageError("since needs exactly one topic, and not a pattern")
+        is_plain = len(topics) == 1 and not is_pattern(topics[0])
+        if (since is not None or recent) and not is_plain:
+            raise UsageError("since and recent need one topic, not a pattern")
         if max_messages is not None and max_messages < 1:
             raise UsageError(f"max_messages must be > 0, not {max_messages}")
         if max_bytes is not None and max_bytes < self.limits.max_message_bytes:
@@ -188,7 +195,7 @@ class Broker(AsyncContextManagerMixin):
         core.owners[subscription] = None
         try:
             for topic in dict.fromkeys(topics):
-                await subscription.attach(topic, since)
+                await subscription.attach(topic, since, recent)
             yield subscription
         finally:
             del self._subscriptions[subscription]
@@ -366,6 +373,8 @@ class Broker(AsyncContextManagerMixin):
             raise LimitExceeded("max_sessions", self.limits.max_sessions)
 
     def _core(self) -> Core:
+        if self._running is None and self._has_run:
+            raise BrokerClosed("the broker has closed")
         if self._running is None:
             raise UsageError(
                 "the broker is not running: use `async with broker:` or pass "

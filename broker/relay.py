@@ -10,7 +10,7 @@ import anyio.lowlevel
 from .backplane import Link
 from .config import Overflow, RuleBook
 from .errors import BackplaneError, RecoveryImpossible, SlowConsumer, UsageError
-from .message import Gap, Message, Position
+from .message import Gap, Item, Message, Position
 from .state.budget import Budget
 from .state.fifo import FifoOutbox
 from .state.outbox import Bounds
@@ -107,29 +107,50 @@ class Relay:
         link: Link,
         name: str,
         subscriber: Subscriber,
+        *,
         since: Position | None = None,
+        recent: int = 0,
     ) -> Attached:
-        """Deliver a topic or pattern to a subscriber, from a position or from now on.
+        """Deliver a topic or pattern to a subscriber: from now on, or from before.
+
+        Args:
+            since: first what is after this position.
+            recent: first so many of the last messages, as far as they are kept.
 
         Raises:
             BackplaneError: the link failed; the subscriber is not attached.
             SlowConsumer: more came while history was read than its outbox holds; it
                 is not attached.
-            UsageError: ``since`` with a pattern; it is not attached.
+            UsageError: ``since`` or ``recent`` with a pattern or with each other; it
+                is not attached.
 
         Cancellation: the subscriber is not attached, and nothing was delivered to it.
         """
+        if recent < 0 or (recent and since is not None):
+            raise UsageError("recent must be >= 0, and does not go with since")
         interest = self._want(name)
         try:
             await anyio.lowlevel.checkpoint()
             while not interest.is_live:
                 await interest.changed.wait()
                 interest.check()
-            if since is not None:
-                return await self._recover(link, name, interest, subscriber, since)
-            # No await from here on: all after this position is delivered.
+            start = interest.position
+            if since is None and not recent:
+                # No await from here on: all after this position is delivered.
+                self._add(name, subscriber)
+                return Attached(start)
+            if start is None or subscriber in self.registry.targets(name):
+                raise _cannot_go_back(name)  # noqa: TRY301 # undone below, as any
+            missed, waiting, recovered = await self._catch_up(
+                link, name, subscriber, start, since, recent
+            )
+            # Still no await: what is published next must find the subscriber.
             self._add(name, subscriber)
-            return Attached(interest.position)
+            subscriber.recover(missed)
+            self._hand_over(waiting, subscriber)
+            if since is None:
+                return Attached(start)
+            return Attached(since if recovered else start, recovered)
         except BaseException:
             self._unwant(name, interest)
             raise
@@ -188,45 +209,48 @@ class Relay:
                 subscriber.tell(gap)
         return True
 
-    async def _recover(
+    async def _catch_up(
         self,
         link: Link,
         name: str,
-        interest: _Interest,
         subscriber: Subscriber,
-        since: Position,
-    ) -> Attached:
-        """Attach from a position: history first, then what came while it was read."""
-        start = interest.position
-        if start is None or subscriber in self.registry.targets(name):
-            raise UsageError(
-                f"cannot resume {name}: a pattern has no position, and a topic that a "
-                "pattern of the same subscriber covers is being received already"
-            )
+        start: Position,
+        since: Position | None,
+        recent: int,
+    ) -> tuple[list[Message], list[Item], bool]:
+        """Read history up to ``start``, and collect what comes meanwhile.
+
+        Returns:
+            What history says, what came after ``start``, and whether history knew the
+            position. When it returns, nothing is collected any more.
+        """
         behind: list[SlowConsumer] = []
         held = self._stand_in(subscriber, behind)
         self.registry.add(name, held)
         try:
-            page = await link.history(name, since=since)
-            missed = [each for each in page.messages if _is_until(each, start)]
+            if since is not None:
+                page = await link.history(name, since=since)
+                found = page.messages
+            else:
+                page = await link.history(name, limit=recent, reverse=True)
+                found = page.messages[::-1]
             recovered = True
         except RecoveryImpossible:
-            missed, recovered = [], False
+            found, recovered = [], False
         finally:
-            # No await from here on: what is published next must find the subscriber.
             self.registry.remove(name, held)
             waiting = held.take_all()
         if behind:
             raise behind[0]
-        self._add(name, subscriber)
-        subscriber.recover(missed)
-        for item in waiting:
+        return [each for each in found if _is_until(each, start)], waiting, recovered
+
+    def _hand_over(self, items: list[Item], subscriber: Subscriber) -> None:
+        for item in items:
             if isinstance(item, Gap):
                 subscriber.tell(item)
             else:
                 self._budget.hold(item, 1)
                 subscriber.deliver(item, item.share.size_bytes)
-        return Attached(since if recovered else start, recovered)
 
     def _stand_in(
         self, subscriber: Subscriber, behind: list[SlowConsumer]
@@ -297,6 +321,13 @@ class Relay:
             interest.position = start
         interest.is_live = True
         interest.changed.set()
+
+
+def _cannot_go_back(name: str) -> UsageError:
+    return UsageError(
+        f"{name} cannot begin before now: a pattern has no position, and what a "
+        "pattern of the same subscriber covers is being received already"
+    )
 
 
 def _is_until(message: Message, end: Position) -> bool:

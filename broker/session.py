@@ -18,6 +18,7 @@ from .errors import (
     BrokerClosed,
     BrokerError,
     LimitExceeded,
+    MessageTooLarge,
     NotAllowed,
     SessionEnded,
     UsageError,
@@ -26,7 +27,7 @@ from .message import NO_HEADERS, Encode, Payload, Position, Receipt
 from .presence import Attendance
 from .relay import Attached
 from .subscriber import Subscriber
-from .topics import check_pattern, check_topic
+from .topics import PRESENCE_PREFIX, check_pattern, check_topic
 from .transport import Frames, FrameT, Transport
 
 __all__ = ("Session", "run_session")
@@ -118,8 +119,11 @@ class Session(Generic[FrameT]):
     async def send(self, payload: Payload) -> None:
         """Queue a message for this client alone; waits while its outbox is full.
 
-        It keeps its place among messages of topics whose policy is DISCONNECT. Waiting
-        here is what holds back a client that sends and does not read.
+        To a client that has left nothing is sent, and that is no error: its handler
+        goes on to what the client said before.
+
+        The message keeps its place among those of topics whose policy is DISCONNECT.
+        Waiting here is what holds back a client that sends and does not read.
 
         Raises:
             SessionEnded: the session is over; nothing was queued.
@@ -134,14 +138,21 @@ class Session(Generic[FrameT]):
         topic: str,
         *,
         since: Position | None = None,
+        recent: int = 0,
+        patterns: bool = False,
         overflow: Overflow | None = None,
     ) -> Attached:
-        """Have the client receive a topic, or all topics that a pattern covers.
+        """Have the client receive a topic.
 
-        Subscribing again changes nothing and returns what it returned first.
+        Subscribing again changes nothing and returns what it returned first. A client
+        that has left is not subscribed, and that is no error.
 
         Args:
             since: resume after this position: what was missed comes first.
+            recent: begin with so many of the last messages that history keeps (>= 0),
+                and go on without a gap; not with ``since``.
+            patterns: take a pattern as well. Off, because a name that a client chose
+                could then be one that covers more than was meant.
             overflow: policy; None for the session's, or else the topic's. Each policy
                 in use has an outbox of its own, with the default bounds.
 
@@ -149,7 +160,7 @@ class Session(Generic[FrameT]):
             InvalidTopic, NotAllowed, LimitExceeded: refused; nothing was changed.
                 Uncaught, they end the session with 1008 and the reason.
             UsageError: ``Overflow.BLOCK``, because a client must not hold up
-                publishers; or ``since`` with a pattern.
+                publishers; ``since`` or ``recent`` with a pattern or with each other.
             SessionEnded, BrokerClosed, BackplaneError: nothing was changed.
 
         Cancellation: it is not subscribed.
@@ -158,6 +169,8 @@ class Session(Generic[FrameT]):
         self._actor.check()
         async with self._on_behalf_of_client("authorize_subscribe"):
             check_pattern(topic)
+            if not patterns:
+                check_topic(topic.removeprefix(PRESENCE_PREFIX))
             for rules in core.rules.governing(topic):
                 self._check_access(rules.subscribe, f"subscribe to {topic}")
             if core.hooks.authorize_subscribe is not None:
@@ -167,6 +180,8 @@ class Session(Generic[FrameT]):
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
         async with self._changing:
             self._actor.check()
+            if self._actor.has_left:
+                return Attached(None)
             if topic in self._topics:
                 return self._topics[topic][1]
             async with self._on_behalf_of_client():
@@ -174,10 +189,13 @@ class Session(Generic[FrameT]):
                 if len(self._topics) >= limit:
                     raise LimitExceeded("max_subscriptions", limit)
             lane = self._actor.lane(policy)
-            attached = await core.relay.attach(core.link, topic, lane, since)
+            attached = await core.relay.attach(
+                core.link, topic, lane, since=since, recent=recent
+            )
             if self._actor.ending is not None:  # while we waited
                 core.relay.detach(topic, lane)
-                raise SessionEnded(self._actor.ending)
+                self._actor.check()
+                return Attached(None)
             self._topics[topic] = lane, attached
             await self._attendance.enter(topic)
             return attached
@@ -203,6 +221,8 @@ class Session(Generic[FrameT]):
         echo: bool = True,
     ) -> Receipt:
         """Publish on the client's behalf: rules and ``authorize_publish`` decide.
+
+        Works for a client that has left, as long as it was not ended.
 
         Args:
             message_id: as ``Broker.publish``.
@@ -278,8 +298,13 @@ class Session(Generic[FrameT]):
             raise SessionEnded(ending) from error
 
     def _absorbs(self, error: Exception) -> bool:
-        """End the session for what its handler raised; False if that is a bug in it."""
-        if isinstance(error, SessionEnded | BrokerClosed) or error is self._fault:
+        """End the session for what its handler raised; False if that is a bug in it.
+
+        A message that is too large is the client's doing, wherever it was noticed: it
+        is what the handler makes of a client's message that was nearly so.
+        """
+        expected = SessionEnded, BrokerClosed, MessageTooLarge
+        if isinstance(error, expected) or error is self._fault:
             self.end(ending_for(error))
             return True
         self.end(Ending.of(EndKind.INTERNAL_ERROR))

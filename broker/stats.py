@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
 
 from .config import Overflow
 from .ending import EndKind
 
 __all__ = ("Counters", "Statistics")
+
+
+KindT = TypeVar("KindT", bound=Enum)
+
+
+def _zeros(kinds: type[KindT]) -> dict[KindT, int]:
+    return dict.fromkeys(kinds, 0)
 
 
 @dataclass(slots=True)
@@ -30,13 +38,15 @@ class Counters:
 
     published: int = 0
     handed: int = 0
-    dropped: Counter[Overflow] = field(default_factory=Counter)
+    dropped: dict[Overflow, int] = field(
+        default_factory=lambda: dict.fromkeys(Overflow, 0)
+    )
     missed: int = 0
     slow_consumers: int = 0
     duplicates: int = 0
     received: int = 0
     sent: int = 0
-    ended: Counter[EndKind] = field(default_factory=Counter)
+    ended: dict[EndKind, int] = field(default_factory=lambda: _zeros(EndKind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

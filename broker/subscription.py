@@ -115,10 +115,12 @@ class Subscription:
                 raise self._error
             await self._wakeup.wait()
 
-    async def attach(self, topic: str, since: Position | None) -> None:
+    async def attach(self, topic: str, since: Position | None, recent: int) -> None:
         """Add a topic; ``Relay.attach`` says what is raised. Cancelled: not added."""
         core = self._core
-        attached = await core.relay.attach(core.link, topic, self._subscriber, since)
+        attached = await core.relay.attach(
+            core.link, topic, self._subscriber, since=since, recent=recent
+        )
         self._topics.append(topic)
         if attached.position is not None:
             self.started = {**self.started, topic: attached.position}

@@ -150,6 +150,7 @@ async def open_session(
         Refused: the client was refused, or left before it was accepted. Starlette and
             FastAPI end the endpoint quietly on it.
     """
+    _end_quietly(websocket)
     try:
         if user is None:
             user = await broker.admit(connect_request(websocket))
@@ -171,7 +172,6 @@ async def open_session(
             await refuse(websocket, error, refusal="close")
             raise Refused(str(error)) from error
         except SessionEnded as error:  # on_connect refused; the session has said so
-            _end_quietly(websocket)
             raise Refused(str(error)) from error
         try:
             yield session
@@ -185,10 +185,8 @@ async def refuse(
 ) -> None:
     """Tell a client that it is refused, and why; ``open_session`` says in which way.
 
-    For endpoints that refuse on their own account; return from them, or raise
-    ``Refused``, afterwards.
+    For endpoints that refuse on their own account, and return then.
     """
-    _end_quietly(websocket)
     if websocket.application_state is WebSocketState.CONNECTING:
         if refusal == "http":
             await _deny(websocket, error)
@@ -223,7 +221,6 @@ async def _accept(websocket: WebSocket, subprotocol: str | None) -> None:
         await websocket.accept(subprotocol if offered else None)
     except Exception as error:
         # The client has left, or offered an extension that the server chokes on.
-        _end_quietly(websocket)
         raise Refused(f"accept failed: {error!r}") from error
 
 
@@ -244,11 +241,17 @@ async def _deny(websocket: WebSocket, error: BrokerError) -> None:
 
 
 def _end_quietly(websocket: WebSocket) -> None:
-    """Have Starlette take ``Refused`` for handled; a server would log a traceback."""
+    """Have Starlette take these for handled, where a server would log a traceback.
+
+    ``Refused``: the client has been answered. ``BrokerClosed``: a farewell that the
+    endpoint publishes while the broker closes, and that nobody could read any more.
+    """
     handlers = websocket.scope.get("starlette.exception_handlers")
     if handlers is not None:
         handlers[0].setdefault(Refused, _ignore)
+        handlers[0].setdefault(BrokerClosed, _ignore)
 
 
-async def _ignore(websocket: WebSocket, error: Exception) -> None:
-    """The client has been answered already."""
+async def _ignore(connection: Any, error: Exception) -> None:
+    if not isinstance(connection, WebSocket):
+        raise error

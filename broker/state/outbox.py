@@ -74,7 +74,8 @@ class Outbox(ABC):
         self.size_bytes = 0
         self.dropped = 0
         self.told = 0
-        # Where losses stand in the stream: before all that waits, or behind it.
+        # Where losses stand in the stream: before all that waits, or behind it (with
+        # CONFLATE, behind their topic's message).
         self._lost_first = Gaps()
         self._lost_last = Gaps()
 

@@ -96,6 +96,9 @@ async def test_what_publish_refuses(
         ((), {}),
         (("a", "b"), {"since": Position("e", 1)}),
         (("a.*",), {"since": Position("e", 1)}),
+        (("a", "b"), {"recent": 1}),
+        (("a",), {"recent": -1}),
+        (("a",), {"recent": 1, "since": Position("e", 1)}),
         (("a",), {"max_messages": 0}),
         (("a",), {"max_bytes": 10}),
         (("a", "b"), {}),
@@ -196,6 +199,8 @@ async def test_a_broker_that_was_not_entered_says_what_to_do() -> None:
             async with broker:
                 pass
     assert not broker.is_running
+    with pytest.raises(BrokerClosed):
+        await broker.publish("t", "x")
 
 
 async def test_a_broker_can_be_entered_again() -> None:
@@ -286,7 +291,7 @@ async def test_presence_and_its_news() -> None:
             async with connected(broker, user="ann", client_id="1") as (_, session):
                 await session.subscribe("room.1")
                 await session.subscribe("room.1")
-                await session.subscribe("room.*")
+                await session.subscribe("room.*", patterns=True)
                 await session.subscribe("quiet")
                 members = await broker.presence("room.1")
                 assert [(m.client_id, m.user) for m in members] == [("1", "ann")]
@@ -387,6 +392,16 @@ async def test_two_brokers_on_one_memory_backplane() -> None:
             await two.publish("t", "b")
             assert payloads(take_all(first)) == ["a", "b"]
             assert payloads(take_all(second)) == ["a", "b"]
+
+
+async def test_recent_messages_first() -> None:
+    async with Broker(rules=KEEP) as broker:
+        for number in range(5):
+            await broker.publish("t", str(number))
+        async with broker.subscribe("t", recent=2) as sub:
+            await broker.publish("t", "live")
+            assert sub.recovered is None
+            assert payloads(take_all(sub)) == ["3", "4", "live"]
 
 
 async def test_statistics_are_a_copy() -> None:

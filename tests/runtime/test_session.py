@@ -75,18 +75,87 @@ async def test_leaving_the_block_sends_what_waits_and_closes_with_1000() -> None
 
 
 async def test_code_after_the_block_runs_whatever_the_client_did() -> None:
-    """Sending to a client that has left ends the block, not the endpoint."""
+    """Using an ended session ends the block, not the endpoint."""
     ran = []
     async with Broker() as broker:
         client, transport = memory_transport()
         async with broker.open_session(transport, Frames.TEXT) as session:
-            client.leave()
-            await session.wait_ended()
+            session.end(Ending.of(EndKind.DISCONNECTED))
             await session.send("nobody is there")
             ran.append("not reached")
         ran.append("after")
         client.close_all()
     assert ran == ["after"]
+
+
+async def test_last_words_are_heard() -> None:
+    """What a client said before it left is handled as if it were still there."""
+    async with Broker() as broker, broker.subscribe("chat") as others:
+        client, transport = memory_transport()
+        for text in ("one", "last words"):
+            await client.send(text)
+        client.leave()
+        async with broker.open_session(transport, Frames.TEXT) as session:
+            await session.wait_ended()
+            assert (await session.subscribe("chat")).position is None
+            async for text in session:
+                await session.send(f"You wrote: {text}")
+                await session.publish("chat", text)
+                await broker.publish("chat", f"Client says: {text}")
+        await broker.publish("chat", "left")
+        said = [item.payload for item in await others.receive_all()]  # type: ignore[union-attr]
+        assert said == [
+            "one",
+            "Client says: one",
+            "last words",
+            "Client says: last words",
+            "left",
+        ]
+        assert broker.statistics().topics == 1
+        client.close_all()
+
+
+async def test_a_message_that_grows_over_the_limit_is_the_clients_doing() -> None:
+    async with Broker(limits=Limits(max_message_bytes=20)) as broker:
+        client, transport = memory_transport()
+        await client.send("x" * 20)
+        async with broker.open_session(transport, Frames.TEXT) as session:
+            async for text in session:
+                await session.send(f"You wrote: {text}")
+        assert (client.close_code, client.close_reason) == (
+            1009,
+            "payload is 31 B; the limit is 20 B",
+        )
+        client.close_all()
+
+
+async def test_patterns_are_for_those_who_ask() -> None:
+    async with Broker() as broker, connected(broker) as (client, session):
+        for name in ("rooms.*", ">", "$presence.>"):
+            with pytest.raises(InvalidTopic, match="wildcard"):
+                await session.subscribe(name)
+        await session.subscribe("rooms.*", patterns=True)
+        await session.subscribe("$presence.rooms.a")
+        await broker.publish("rooms.a", "x")
+        assert await client.receive() == "x"
+
+
+async def test_recent_messages_and_then_live_ones() -> None:
+    rules = [TopicRules(history_size=5)]
+    async with Broker(rules=rules) as broker:
+        for number in range(8):
+            await broker.publish("t", str(number))
+        async with connected(broker) as (client, session):
+            await session.subscribe("t", recent=3)
+            await session.subscribe("new", recent=3)
+            await broker.publish("t", "live")
+            await broker.publish("new", "first")
+            got = [await client.receive() for _ in range(5)]
+            assert got == ["5", "6", "7", "live", "first"]
+            with pytest.raises(UsageError):
+                await session.subscribe("u", recent=-1)
+            with pytest.raises(UsageError, match="cannot begin before now"):
+                await session.subscribe("u.*", recent=1, patterns=True)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +397,12 @@ async def test_subscribe_twice_and_unsubscribe() -> None:
         (lambda s: s.publish("t", "x" * 70_000), 1009, "payload is 70000 B"),
         (lambda s: s.publish("server", "x"), 1008, "not allowed to publish to server"),
         (lambda s: s.subscribe("users"), 1008, "not allowed to subscribe to users"),
-        (lambda s: s.subscribe(">"), 1008, "not allowed to subscribe to >"),
+        (lambda s: s.subscribe(">"), 1008, "invalid topic '>': character '>'"),
+        (
+            lambda s: s.subscribe(">", patterns=True),
+            1008,
+            "not allowed to subscribe to >",
+        ),
         (lambda s: s.subscribe("$presence.users"), 1008, "not allowed to subscribe"),
         (lambda s: s.publish("$presence.t", "x"), 1008, "invalid topic '$presence.t'"),
     ],

@@ -1,0 +1,39 @@
+# make serve   the chat server on http://127.0.0.1:8000
+# make test    everything, with branch coverage
+# make check   format, lint, types
+# Each does its own set-up, on a machine that has Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKER ?= asyncio
+
+.PHONY: serve test check bench clean
+
+serve: $(READY)
+	$(BIN)/hypercorn -c hypercorn.toml --worker-class $(WORKER) adapters.app:app
+
+test: $(READY)
+	@scripts/install-browser
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# One environment for all of it: what runs is what was tested.
+$(READY): pyproject.toml scripts/make-venv
+	@scripts/make-venv $(PYTHON) $(VENV)
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,251 @@
+"""The standalone server: FastAPI's WebSocket tutorial, on the broker.
+
+Run it with ``hypercorn -c hypercorn.toml adapters.app:app``.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from broker import (
+    Broker,
+    BrokerClosed,
+    Frames,
+    MessageTooLarge,
+    NotAllowed,
+    Session,
+    SessionEnded,
+)
+from broker.ending import ending_for
+
+from .asgi.lifespan import broker_lifespan
+from .asgi.websocket import open_session, refuse
+
+__all__ = ("app", "create_app")
+
+PAGES = Path(__file__).parent / "pages"
+CHAT = "chat"  # the one topic
+RETRY_AFTER_S = 1  # guess, as for refused WebSockets
+MAX_DIGITS = 18  # fits 64 bits, whoever reads it next
+SHOWN_CHARS = 40  # of a value that is refused: a close reason has room for 123 bytes
+
+# 'self' covers ws: and wss: on the page's own host and port (CSP Level 3), and so
+# this holds behind any name.
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",  # a new version shows at the next load
+}
+
+
+def create_app(broker: Broker | None = None) -> Starlette:
+    """Return the application; it runs the broker for as long as it runs itself.
+
+    Args:
+        broker: with rules, limits, hooks or a backplane of your own; None for one that
+            is on its own. It is at ``app.state.broker``.
+    """
+    endpoints = Endpoints(Broker() if broker is None else broker)
+    app = Starlette(
+        routes=endpoints.routes(),
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={BadParameter: deny},
+        lifespan=broker_lifespan(endpoints.broker, tuned_collector),
+    )
+    app.state.broker = endpoints.broker
+    return app
+
+
+class Endpoints:
+    """What the application serves, over one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the tutorial's URLs, and those for operators."""
+        return [
+            Route("/", page("chat.html")),
+            WebSocketRoute("/ws/{client_id}", self.chat),
+            Route("/echo", page("echo.html")),
+            WebSocketRoute("/ws", self.echo),
+            Route("/items", page("items.html")),
+            WebSocketRoute("/items/{item_id}/ws", self.items),
+            Route("/healthz", self.health),
+            Route("/readyz", self.readiness),
+            # A Route, where a Mount is usual: a Mount hands over WebSockets as well,
+            # and StaticFiles fails on them.
+            Route("/static/{name}", StaticFiles(directory=PAGES)),
+        ]
+
+    async def chat(self, websocket: WebSocket) -> None:
+        """What one client says goes to everyone, and so does that it has left."""
+        client_id = integer("client_id", websocket.path_params["client_id"])
+        async with open_session(websocket, self.broker) as session:
+            await session.subscribe(CHAT)
+            with too_large_ends(session):
+                async for text in session:
+                    # It may have left by now; what it said still goes to the others.
+                    with suppress(SessionEnded):
+                        await session.send(f"You wrote: {text}")
+                    says = f"Client #{client_id} says: {text}"
+                    await self.broker.publish(CHAT, says)
+        with suppress(BrokerClosed):  # then everyone is being sent away
+            await self.broker.publish(CHAT, f"Client #{client_id} left the chat")
+
+    async def echo(self, websocket: WebSocket) -> None:
+        """Text comes back with a few words, binary as it is."""
+        opening = open_session(websocket, self.broker, frames=Frames.ANY)
+        async with opening as session:
+            with too_large_ends(session):
+                async for data in session:
+                    is_binary = isinstance(data, bytes)
+                    await session.send(
+                        data if is_binary else f"Message text was: {data!s}"
+                    )
+
+    async def items(self, websocket: WebSocket) -> None:
+        """Shows what the handshake said; without cookie and token it is refused."""
+        query = websocket.query_params
+        cookie_or_token = websocket.cookies.get("session") or query.get("token")
+        if not cookie_or_token:
+            problem = "send a 'session' cookie or a 'token' query parameter"
+            error = NotAllowed(problem, authenticated=False)
+            await refuse(websocket, error, refusal="close")
+            return
+        q = integer("q", query["q"]) if "q" in query else None
+        item_id = websocket.path_params["item_id"]
+        async with open_session(websocket, self.broker) as session:
+            with too_large_ends(session):
+                async for text in session:
+                    await session.send(
+                        f"Session cookie or query token value is: {cookie_or_token}"
+                    )
+                    if q is not None:
+                        await session.send(f"Query parameter q is: {q}")
+                    await session.send(
+                        f"Message text was: {text}, for item ID: {item_id}"
+                    )
+
+    async def health(self, request: Request) -> Response:
+        """The process is alive."""
+        return JSONResponse({"status": "ok"})
+
+    async def readiness(self, request: Request) -> Response:
+        """It takes clients, or none now."""
+        if not self.broker.is_running:
+            headers = {"retry-after": str(RETRY_AFTER_S)}
+            return JSONResponse({"status": "not ready"}, 503, headers)
+        sessions = self.broker.statistics().sessions
+        return JSONResponse({"status": "ready", "sessions": sessions})
+
+
+class BadParameter(Exception):
+    """A parameter of the handshake is wrong; the client is told which and why."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+def integer(field: str, given: str) -> int:
+    """Return the value of a parameter.
+
+    Raises:
+        BadParameter: not decimal ASCII digits behind at most a minus, or more than 18.
+    """
+    if not re.fullmatch(r"-?[0-9]+", given):
+        escaped = ascii(given[: SHOWN_CHARS + 1])[1:-1]
+        shown = escaped[:SHOWN_CHARS] + "…" * (len(escaped) > SHOWN_CHARS)
+        raise BadParameter(field, f"must be an integer, not '{shown}'")
+    if len(given.lstrip("-")) > MAX_DIGITS:
+        problem = f"must be an integer of at most {MAX_DIGITS} digits"
+        raise BadParameter(field, problem)
+    return int(given)
+
+
+async def deny(websocket: WebSocket, error: Exception) -> None:
+    """Answer a handshake with 403 and what is wrong with it."""
+    assert isinstance(error, BadParameter)
+    detail = [{"field": error.field, "problem": error.problem}]
+    with suppress(Exception):  # it has left: nobody to tell
+        if "websocket.http.response" in websocket.scope.get("extensions", {}):
+            await websocket.send_denial_response(JSONResponse({"detail": detail}, 403))
+        else:
+            await websocket.close(1008, str(error))  # the server makes it 403
+
+
+@contextmanager
+def too_large_ends(session: Session[Any]) -> Iterator[None]:
+    """Take it for the client's fault if the words around its message make it too large.
+
+    It is closed with 1009 and the sizes then.
+    """
+    try:
+        yield
+    except MessageTooLarge as error:
+        session.end(ending_for(error), flush=True)
+
+
+def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint for one HTML file."""
+
+    async def show(request: Request) -> Response:
+        return FileResponse(PAGES / name, media_type="text/html")
+
+    return show
+
+
+class SecurityHeaders:
+    """Adds to each HTTP response what the browser must not do with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        is_http = scope["type"] == "http"
+        await self._app(scope, receive, send_with_headers if is_http else send)
+
+
+@asynccontextmanager
+async def tuned_collector(_: Starlette) -> AsyncGenerator[None, None]:
+    """Have the garbage collector look at all connections rarely.
+
+    Cancel scopes are reference cycles, and with the default thresholds full
+    collections take a third of the throughput on trio: DESIGN.md, section 5.
+    """
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # what has been imported stays anyway
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+app = create_app()

@@ -1,0 +1,81 @@
+"""Headless Chromium, and the server it talks to, once per worker class."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+from .server import Server
+from .tabs import Browser
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-GB",
+    "--window-size=1000,700",
+)
+
+
+@pytest.fixture(scope="session", params=["asyncio", "uvloop", "trio"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server for all tests that leave it running; its log stays clean."""
+    log = tmp_path_factory.mktemp("server") / f"{request.param}.log"
+    with Server(request.param, log) as server:
+        yield server
+        assert server.tracebacks() == ""
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """One Chromium, with a profile of its own; nothing is downloaded."""
+    binary = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    chromedriver = shutil.which("chromedriver")
+    if binary is None or chromedriver is None:
+        missing = "chromium" if binary is None else "chromedriver"
+        pytest.skip(f"{missing} is not installed")
+    options = Options()
+    options.binary_location = binary
+    for argument in QUIET:
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SE_AVOID_STATS", "true")
+        patch.setenv("SE_OFFLINE", "true")
+        service = Service(executable_path=chromedriver)
+        driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def browser(driver: webdriver.Chrome) -> Iterator[Browser]:
+    """Opens tabs; they are closed after the test."""
+    browser = Browser(driver)
+    yield browser
+    browser.close_all()
+
+
+@pytest.fixture
+def own_server(server: Server, tmp_path: Path) -> Iterator[Server]:
+    """A server of the same kind that the test may stop."""
+    with Server(server.worker_class, tmp_path / "server.log") as own:
+        yield own
