@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -22,16 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from broker import (
-    Broker,
-    BrokerClosed,
-    Frames,
-    MessageTooLarge,
-    NotAllowed,
-    Session,
-    SessionEnded,
-)
-from broker.ending import ending_for
+from broker import Broker, Frames, NotAllowed
 
 from .asgi.lifespan import broker_lifespan
 from .asgi.websocket import open_session, refuse
@@ -100,26 +90,20 @@ class Endpoints:
         client_id = integer("client_id", websocket.path_params["client_id"])
         async with open_session(websocket, self.broker) as session:
             await session.subscribe(CHAT)
-            with too_large_ends(session):
-                async for text in session:
-                    # It may have left by now; what it said still goes to the others.
-                    with suppress(SessionEnded):
-                        await session.send(f"You wrote: {text}")
-                    says = f"Client #{client_id} says: {text}"
-                    await self.broker.publish(CHAT, says)
-        with suppress(BrokerClosed):  # then everyone is being sent away
-            await self.broker.publish(CHAT, f"Client #{client_id} left the chat")
+            async for text in session:
+                await session.send(f"You wrote: {text}")
+                await self.broker.publish(CHAT, f"Client #{client_id} says: {text}")
+        await self.broker.publish(CHAT, f"Client #{client_id} left the chat")
 
     async def echo(self, websocket: WebSocket) -> None:
         """Text comes back with a few words, binary as it is."""
         opening = open_session(websocket, self.broker, frames=Frames.ANY)
         async with opening as session:
-            with too_large_ends(session):
-                async for data in session:
-                    is_binary = isinstance(data, bytes)
-                    await session.send(
-                        data if is_binary else f"Message text was: {data!s}"
-                    )
+            async for data in session:
+                if isinstance(data, bytes):
+                    await session.send(data)
+                else:
+                    await session.send(f"Message text was: {data}")
 
     async def items(self, websocket: WebSocket) -> None:
         """Shows what the handshake said; without cookie and token it is refused."""
@@ -133,16 +117,13 @@ class Endpoints:
         q = integer("q", query["q"]) if "q" in query else None
         item_id = websocket.path_params["item_id"]
         async with open_session(websocket, self.broker) as session:
-            with too_large_ends(session):
-                async for text in session:
-                    await session.send(
-                        f"Session cookie or query token value is: {cookie_or_token}"
-                    )
-                    if q is not None:
-                        await session.send(f"Query parameter q is: {q}")
-                    await session.send(
-                        f"Message text was: {text}, for item ID: {item_id}"
-                    )
+            async for text in session:
+                await session.send(
+                    f"Session cookie or query token value is: {cookie_or_token}"
+                )
+                if q is not None:
+                    await session.send(f"Query parameter q is: {q}")
+                await session.send(f"Message text was: {text}, for item ID: {item_id}")
 
     async def health(self, request: Request) -> Response:
         """The process is alive."""
@@ -193,18 +174,6 @@ async def deny(websocket: WebSocket, error: Exception) -> None:
             await websocket.close(1008, str(error))  # the server makes it 403
 
 
-@contextmanager
-def too_large_ends(session: Session[Any]) -> Iterator[None]:
-    """Take it for the client's fault if the words around its message make it too large.
-
-    It is closed with 1009 and the sizes then.
-    """
-    try:
-        yield
-    except MessageTooLarge as error:
-        session.end(ending_for(error), flush=True)
-
-
 def page(name: str) -> Callable[[Request], Awaitable[Response]]:
     """Return an endpoint for one HTML file."""
 
@@ -235,7 +204,7 @@ async def tuned_collector(_: Starlette) -> AsyncGenerator[None, None]:
     """Have the garbage collector look at all connections rarely.
 
     Cancel scopes are reference cycles, and with the default thresholds full
-    collections take a third of the throughput on trio: DESIGN.md, section 5.
+    collections take a third of the throughput on trio: docs/benchmarks.md.
     """
     thresholds = gc.get_threshold()
     gc.collect()

@@ -44,7 +44,8 @@ class Limits:
             its connection is no longer read (64: guess).
         max_inbox_bytes: the same in bytes (256 KiB: guess, four of the largest).
         max_queued_bytes: most bytes over all queues of this broker; a message that
-            waits in many outboxes counts once (256 MiB: DESIGN.md).
+            waits in many outboxes counts once (256 MiB: guess, a quarter of a
+            small server).
         max_subscriptions: topics and patterns per session (128: Centrifugo's
             client.channel_limit).
         max_sessions: sessions of this broker (100,000: guess).

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 # Imported for what it does: trio then shuffles its tasks into all orders, not two.
-import hypothesis
+import hypothesis  # noqa: F401
 import pytest
 
 from broker.testing import virtual_clock
-
-assert hypothesis
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
-from .server import Server
+from tests.serving import Server, wait_until
+
 from .tabs import Browser, Tab
 
 pytestmark = pytest.mark.browser
@@ -22,7 +23,7 @@ def left_clean(server: Server, browser: Browser) -> Iterator[None]:
     """Nobody stays connected into the next test; nothing is complained about."""
     yield
     browser.close_all()
-    server.wait_empty()
+    wait_until(lambda: server.get("/readyz").json()["sessions"] == 0)
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_a_message_too_large_ends_the_connection_with_its_reason(
 def test_echo_of_text_json_and_binary(
     server: Server, browser: Browser, tmp_path: Path
 ) -> None:
-    tab = browser.open(f"{server.url}echo")
+    tab = browser.open(f"{server.url}/echo")
     tab.wait_status("connected")
     tab.say("café")
     expected = ["Message text was: café"]
@@ -152,7 +153,7 @@ def test_echo_of_text_json_and_binary(
 
 def test_items_with_a_token(server: Server, browser: Browser) -> None:
     """Three lines per message with q, two without."""
-    tab = browser.open(f"{server.url}items")
+    tab = browser.open(f"{server.url}/items")
     assert tab.find("state").text == "Not connected"
     tab.type("itemId", "a b?c")
     tab.type("token", "t&1")
@@ -178,7 +179,7 @@ def test_items_with_a_token(server: Server, browser: Browser) -> None:
 
 
 def test_items_cookie_wins_over_the_token(server: Server, browser: Browser) -> None:
-    tab = browser.open(f"{server.url}items")
+    tab = browser.open(f"{server.url}/items")
     browser.driver.add_cookie({"name": "session", "value": "crumb"})
     tab.find("connect").submit()
     tab.wait_status("connected")
@@ -193,7 +194,7 @@ def test_items_cookie_wins_over_the_token(server: Server, browser: Browser) -> N
 
 def test_items_without_a_token_shows_why(server: Server, browser: Browser) -> None:
     """1008 with its reason, and no further attempts until there is a token."""
-    tab = browser.open(f"{server.url}items")
+    tab = browser.open(f"{server.url}/items")
     tab.type("token", "")
     tab.find("connect").submit()
     tab.wait_status("refused")
@@ -228,7 +229,7 @@ def test_pages_fit_small_screens_and_lead_to_each_other(
     server: Server, browser: Browser, path: str
 ) -> None:
     """No horizontal scrolling, every control in view, and navigation works."""
-    tab = browser.open(f"{server.url}{path}")
+    tab = browser.open(f"{server.url}/{path}")
     for width, height in ((360, 740), (1000, 700)):
         tab.resize(width, height)
         overflow = tab.run(
@@ -244,7 +245,7 @@ def test_pages_fit_small_screens_and_lead_to_each_other(
 
 def test_only_the_newest_messages_are_kept(server: Server, browser: Browser) -> None:
     """The list is bounded, and stays at its end."""
-    tab = browser.open(f"{server.url}echo")
+    tab = browser.open(f"{server.url}/echo")
     tab.wait_status("connected")
     tab.run(
         "const input = document.getElementById('messageText');"
