@@ -1,0 +1,68 @@
+"""The README's examples run as printed, and its promises name tests that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_ten_lines(backend: Any) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        # It wants httpx2 and says so on import; httpx serves as well.
+        warnings.filterwarnings("ignore", "Using `httpx`", UserWarning)
+        from fastapi.testclient import TestClient
+
+    names: dict[str, Any] = {}
+    exec(compile(BLOCKS[0], "README.md", "exec"), names)
+    with TestClient(names["app"], backend=backend) as client:
+        with client.websocket_connect("/ws/1") as one:
+            # A client is connected a moment before it is subscribed.
+            one.send_text("anybody?")
+            assert one.receive_text() == "You wrote: anybody?"
+            assert one.receive_text() == "Client #1 says: anybody?"
+            with client.websocket_connect("/ws/2") as two:
+                two.send_text("hello")
+                assert two.receive_text() == "You wrote: hello"
+                assert two.receive_text() == "Client #2 says: hello"
+                assert one.receive_text() == "Client #2 says: hello"
+                two.close()  # at its end the block cancels the endpoint
+                assert one.receive_text() == "Client #2 left the chat"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_example_without_web(backend: str) -> None:
+    program = BLOCKS[1].replace(
+        "anyio.run(main)", f"anyio.run(main, backend='{backend}')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    printed = re.search(r"# prints: (.*)", BLOCKS[1])
+    assert printed is not None
+    assert run.stdout.strip() == printed[1]
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    sources = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", README)
+    assert len(named) >= 14
+    for name in named:
+        assert f"def {name}(" in sources, name
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
