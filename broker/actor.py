@@ -187,7 +187,7 @@ class Actor:
             except TransportClosed:
                 self.end(Ending.of(EndKind.CLIENT_LEFT))
             except Exception:
-                logger.exception("session %s: receive failed", self._owner_id)
+                logger.exception("session %a: receive failed", self._owner_id)
                 self.end(Ending.of(EndKind.INTERNAL_ERROR))
             # Nobody is there to write to.
             self._writing.cancel()
@@ -205,7 +205,7 @@ class Actor:
             except TransportClosed:
                 self.end(Ending.of(EndKind.CLIENT_LEFT))
             except Exception:
-                logger.exception("session %s: send failed", self._owner_id)
+                logger.exception("session %a: send failed", self._owner_id)
                 self.end(Ending.of(EndKind.INTERNAL_ERROR))
 
     async def _send_all(self) -> Ending:

@@ -90,7 +90,8 @@ class Ending:
         )
 
     def __str__(self) -> str:
-        return f"{self.kind.value} ({self.code}: {self.reason})"
+        # Escaped: a reason may hold what a client gave, and this goes into logs.
+        return f"{self.kind.value} ({self.code}: {self.reason!a})"
 
 
 _FAULTS: tuple[tuple[type[Exception], EndKind], ...] = (

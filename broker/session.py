@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Generic, Self, cast
 
 import anyio
@@ -197,7 +198,14 @@ class Session(Generic[FrameT]):
                 self._actor.check()
                 return Attached(None)
             self._topics[topic] = lane, attached
-            await self._attendance.enter(topic)
+            try:
+                await self._attendance.enter(topic)
+            except BaseException:
+                self._topics.pop(topic, None)
+                core.relay.detach(topic, lane)
+                # Not here: this task may have been cancelled.
+                core.see_off(partial(self._attendance.leave, topic))
+                raise
             return attached
 
     async def unsubscribe(self, topic: str) -> None:
@@ -286,13 +294,13 @@ class Session(Generic[FrameT]):
         """Take an error for the client's; what else a hook raises ends the session."""
         try:
             yield
-        except SessionEnded:
-            raise
-        except BrokerError as error:
+        except (UsageError, NotAllowed) as error:
             self._fault = error
             raise
+        except BrokerError:
+            raise
         except Exception as error:
-            logger.exception("session %s: hook %s failed", self.client_id, hook)
+            logger.exception("session %a: hook %s failed", self.client_id, hook)
             ending = Ending.of(EndKind.INTERNAL_ERROR)
             self.end(ending)
             raise SessionEnded(ending) from error
@@ -303,8 +311,9 @@ class Session(Generic[FrameT]):
         A message that is too large is the client's doing, wherever it was noticed: it
         is what the handler makes of a client's message that was nearly so.
         """
-        expected = SessionEnded, BrokerClosed, MessageTooLarge
-        if isinstance(error, expected) or error is self._fault:
+        if isinstance(error, SessionEnded) and error.ending is self._actor.ending:
+            return True
+        if isinstance(error, BrokerClosed | MessageTooLarge) or error is self._fault:
             self.end(ending_for(error))
             return True
         self.end(Ending.of(EndKind.INTERNAL_ERROR))
@@ -329,7 +338,7 @@ class Session(Generic[FrameT]):
                 if hook is not None:
                     await hook(self, self.ended_by)
             except Exception:
-                logger.exception("session %s: farewell failed", self.client_id)
+                logger.exception("session %a: farewell failed", self.client_id)
 
 
 @asynccontextmanager
@@ -371,6 +380,6 @@ async def run_session(
     finally:
         actor.close()
         core.counters.ended[session.ended_by.kind] += 1
-        logger.info("session %s: %s", session.client_id, session.ended_by)
+        logger.info("session %a: %s", session.client_id, session.ended_by)
     if error is not None:
         raise error

@@ -137,6 +137,31 @@ async def test_a_cancelled_receive_loses_nothing(ticks: int) -> None:
         assert payloads(got + take_all(sub)) == ["a", "b"]
 
 
+@pytest.mark.parametrize("ticks", range(5))
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_cancelled_receive_of_what_waits_loses_nothing(
+    ticks: int, together: bool
+) -> None:
+    """Nothing has to be waited for, and still the cancellation may come first."""
+    async with Broker() as broker, broker.subscribe("t") as sub:
+        for text in ("a", "b"):
+            await broker.publish("t", text)
+        got: list[Item] = []
+
+        async def reader() -> None:
+            if together:
+                got.extend(await sub.receive_all())
+            else:
+                got.append(await sub.receive())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader)
+            for _ in range(ticks):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert payloads(got + take_all(sub)) == ["a", "b"]
+
+
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_natively_cancelled_receive_loses_nothing(
     ticks: int, anyio_backend: Any

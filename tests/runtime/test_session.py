@@ -10,6 +10,7 @@ import pytest
 
 from broker import (
     Access,
+    BackplaneError,
     Broker,
     BrokerClosed,
     ConnectRequest,
@@ -31,7 +32,7 @@ from broker import (
     TransportClosed,
     UsageError,
 )
-from broker.testing import memory_transport
+from broker.testing import FaultyBackplane, memory_transport
 
 from .helpers import LONG_S, connected
 
@@ -627,6 +628,26 @@ class BrokenTransport:
         raise AssertionError("nothing may follow a failed send")
 
 
+class HangingTransport(BrokenTransport):
+    """A send that never ends, and a client that leaves all the same."""
+
+    async def receive(self) -> str:
+        await anyio.sleep(1)
+        raise TransportClosed("left")
+
+    async def send(self, frame: Any) -> None:
+        await anyio.sleep(LONG_S)
+
+
+async def test_a_client_that_leaves_takes_a_hanging_send_with_it() -> None:
+    async with Broker() as broker:
+        start = anyio.current_time()
+        async with broker.open_session(HangingTransport(), Frames.TEXT) as session:
+            await session.send("x")
+            await session.wait_ended()
+        assert anyio.current_time() - start == pytest.approx(1, abs=0.5)
+
+
 class GoneTransport(BrokenTransport):
     async def send(self, frame: Any) -> None:
         raise TransportClosed("gone")
@@ -653,7 +674,40 @@ async def test_one_line_per_session_end(caplog: pytest.LogCaptureFixture) -> Non
     async with Broker() as broker, connected(broker, client_id="c1"):
         pass
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["session c1: completed (1000: the server has finished)"]
+    assert lines == ["session 'c1': completed (1000: 'the server has finished')"]
+
+
+async def test_the_end_of_another_session_is_not_ones_own() -> None:
+    """A handler that trips over somebody else's session has a bug, and is told."""
+    async with Broker() as broker, connected(broker) as (_, other):
+        other.end(Ending.of(EndKind.DISCONNECTED))
+        client, transport = memory_transport()
+        with pytest.raises(SessionEnded):
+            async with broker.open_session(transport, Frames.TEXT):
+                await other.send("x")
+        assert client.close_code == 1011
+        client.close_all()
+
+
+async def test_a_subscribe_that_fails_half_way_is_undone() -> None:
+    """Presence cannot be entered: not subscribed, not present, and still alive."""
+    faults = FaultyBackplane()
+    rules = [TopicRules(presence=True)]
+    async with Broker(faults, rules=rules) as broker:
+        async with connected(broker) as (_, session), broker.subscribe("t"):
+            faults.fail_next = 1
+            with pytest.raises(BackplaneError):
+                await session.subscribe("t")
+            assert session.topics == []
+            faults.delay_s = 5
+            with anyio.move_on_after(2):
+                await session.subscribe("t")
+            assert session.topics == []
+            await anyio.sleep(20)
+            assert await broker.presence("t") == []
+            faults.delay_s = 0
+            await session.subscribe("t")
+            assert len(await broker.presence("t")) == 1
 
 
 async def test_two_tasks_cannot_receive_at_once() -> None:

@@ -47,7 +47,7 @@ def test_every_kind_has_its_code_and_a_reason(kind: EndKind) -> None:
 def test_reason_and_code_can_be_given() -> None:
     ending = Ending.of(EndKind.DISCONNECTED, "banned", code=4321)
     assert ending == Ending(EndKind.DISCONNECTED, 4321, "banned")
-    assert str(ending) == "disconnected (4321: banned)"
+    assert str(ending) == "disconnected (4321: 'banned')"
     assert Ending.of(EndKind.DISCONNECTED, "").reason == ""
     assert Ending.of(EndKind.DISCONNECTED, code=0).code == 0
 

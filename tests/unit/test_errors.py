@@ -45,7 +45,9 @@ def test_facts_are_attributes() -> None:
     assert str(SlowConsumer()) == "the outbox is full"
     ending = Ending.of(EndKind.IDLE)
     assert SessionEnded(ending).ending is ending
-    assert str(SessionEnded(ending)) == "session ended: idle (4002: idle for too long)"
+    assert (
+        str(SessionEnded(ending)) == "session ended: idle (4002: 'idle for too long')"
+    )
 
 
 def test_quotes_in_topics_are_shown_as_they_are() -> None:

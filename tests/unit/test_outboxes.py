@@ -86,6 +86,22 @@ def test_a_message_that_can_never_fit_is_dropped_in_its_place() -> None:
     offer(outbox, "t", 2, size=11)
     offer(outbox, "t", 3)
     assert short(outbox.take_all()) == [("t", "1"), ("t", 2, 2, 1), ("t", "3")]
+    assert (outbox.dropped, outbox.told, outbox.counters.missed) == (1, 1, 1)
+
+
+def test_gaps_between_messages_take_up_room() -> None:
+    outbox = make(Overflow.DROP_NEWEST, max_messages=3)
+    offer(outbox, "t", 1)
+    offer(outbox, "t", 2, size=11)
+    offer(outbox, "t", 3)
+    assert not outbox.has_room(0)
+    offer(outbox, "t", 4, size=0)
+    assert short(outbox.take_all()) == [
+        ("t", "1"),
+        ("t", 2, 2, 1),
+        ("t", "3"),
+        ("t", 4, 4, 1),
+    ]
 
 
 def test_bounds_are_reached_and_not_passed() -> None:
