@@ -177,6 +177,11 @@ class OutboxModel(RuleBasedStateMachine):
         for reader in readers:
             self.offer(reader, message)
 
+    def hand_over(self, message: Message, to: tuple[int, ...]) -> None:
+        """As ``hand_out``, but one reader at a time."""
+        for n in to:
+            self.hand_out(message, (n,))
+
     def offer(self, reader: Reader, message: Message) -> None:
         outbox, before = reader.outbox, reader.outbox.dropped
         has_room = outbox.has_room(message.size_bytes)
@@ -210,7 +215,7 @@ class OutboxModel(RuleBasedStateMachine):
     @rule(size=st.integers(0, 3), to=SOME)
     def send(self, size: int, to: tuple[int, ...]) -> None:
         """A message without position."""
-        self.hand_out(Message("", "x" * size, share=Share(size)), to)
+        self.hand_over(Message("", "x" * size, share=Share(size)), to)
 
     @rule(topic=TOPICS, count=st.integers(1, 3), hidden=st.integers(0, 2), to=SOME)
     def lose(self, topic: str, count: int, hidden: int, to: tuple[int, ...]) -> None:
@@ -229,6 +234,12 @@ class OutboxModel(RuleBasedStateMachine):
                 reader.has_ended = True
             else:
                 reader.log(topic).entries.append(gap)
+
+    @rule(topic=TOPICS, to=SOME)
+    def lose_and_publish(self, topic: str, to: tuple[int, ...]) -> None:
+        """A loss is most often noticed by the message that comes after it."""
+        self.lose(topic, 1, 0, to)
+        self.publish_small(topic, to)
 
     @rule(topic=TOPICS)
     def begin_new_epoch(self, topic: str) -> None:
