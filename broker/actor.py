@@ -35,7 +35,6 @@ class Actor:
 
     Attributes:
         ending: why it ended; None while it goes on.
-        ended: set when it has ended.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Actor:
     ) -> None:
         limits = core.limits
         self.ending: Ending | None = None
-        self.ended = anyio.Event()
+        self._ended: anyio.Event | None = None  # set when it has ended
         self._core = core
         self._transport = transport
         self._owner_id = owner_id
@@ -146,7 +145,18 @@ class Actor:
         self._wakeup.notify()
         self._arrived.notify()
         self._tell_inbox_room()
-        self.ended.set()
+        if self._ended is not None:
+            self._ended.set()
+
+    async def wait_ended(self) -> Ending:
+        """Return why it ended, once it has. Always a checkpoint."""
+        if self._ended is None:
+            self._ended = anyio.Event()  # made when needed: few wait, and it takes 1 KB
+            if self.ending is not None:
+                self._ended.set()
+        await self._ended.wait()
+        assert self.ending is not None
+        return self.ending
 
     def close(self) -> None:
         """Free everything; both tasks have ended."""
@@ -214,10 +224,10 @@ class Actor:
         while True:
             is_idle = True
             for lane in tuple(lanes.values()) if len(lanes) > 1 else (self._replies,):
-                if not lane.lag:
+                item = lane.poll()
+                if item is None:
                     continue
                 is_idle = False
-                item = lane.take()
                 if not isinstance(item, Message):
                     frame = encode(item)
                 else:

@@ -185,8 +185,14 @@ class Relay:
         if targets:
             self._budget.hold(message, len(targets))
             size = message.share.size_bytes
-            for subscriber in targets:
-                subscriber.deliver(message, size)
+            for subscriber in targets:  # Subscriber.deliver, written out
+                try:
+                    subscriber.outbox.offer(message, size)
+                except SlowConsumer as slow:
+                    subscriber.give_up(slow)
+                    continue
+                if subscriber.wakeup.armed:
+                    subscriber.wakeup.notify()
 
     def _follow(
         self, interest: _Interest, message: Message, position: Position

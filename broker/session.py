@@ -269,8 +269,7 @@ class Session(Generic[FrameT]):
 
     async def wait_ended(self) -> Ending:
         """Wait until the session is over; for handlers that only send."""
-        await self._actor.ended.wait()
-        return self.ended_by
+        return await self._actor.wait_ended()
 
     def evict(self) -> None:
         """Give up the queues: the broker is out of queue memory."""

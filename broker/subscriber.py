@@ -17,6 +17,9 @@ from .wakeup import Wakeup
 
 __all__ = ("Subscriber",)
 
+# An empty deque takes 760 bytes: all that have no backlog share this one.
+_NONE: deque[Message] = deque(maxlen=0)
+
 
 class Subscriber:
     """One party that receives, seen from the publisher's side.
@@ -61,7 +64,7 @@ class Subscriber:
         self._counters = counters
         self._fell_behind = fell_behind
         self.turn = anyio.Lock() if outbox.overflow is Overflow.BLOCK else None
-        self._backlog: deque[Message] = deque()  # from history, before the outbox
+        self._backlog = _NONE  # from history, before the outbox
         self._room: anyio.Event | None = None  # set when something was taken
 
     def deliver(self, message: Message, size: int) -> None:
@@ -93,6 +96,20 @@ class Subscriber:
         """How many items wait."""
         return len(self._backlog) + len(self.outbox)
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits; cheaper than ``not lag``."""
+        return not self._backlog and self.outbox.is_empty
+
+    def poll(self) -> Item | None:
+        """Take the oldest item, or return None if there is none."""
+        if self._backlog:
+            return self._take_backlog()
+        item = self.outbox.poll()
+        if item is not None and self._room is not None:
+            self._tell_room()
+        return item
+
     def take(self) -> Item:
         """Take the oldest item. Raises IndexError if there is none."""
         if self._backlog:
@@ -104,8 +121,9 @@ class Subscriber:
 
     def take_all(self) -> list[Item]:
         """Take everything that waits, oldest first."""
-        items: list[Item] = [self._take_backlog() for _ in range(len(self._backlog))]
-        items += self.outbox.take_all()
+        items = self.outbox.take_all()
+        if self._backlog:
+            items[:0] = [self._take_backlog() for _ in range(len(self._backlog))]
         if self._room is not None:
             self._tell_room()
         return items
@@ -116,6 +134,8 @@ class Subscriber:
         They are bounded by the history they come from, not by the outbox: a subscriber
         that resumes must not be ended for what it missed.
         """
+        if self._backlog is _NONE:
+            self._backlog = deque()
         for message in missed:
             self.outbox.budget.hold(message, 1)
             self._backlog.append(message)

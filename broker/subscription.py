@@ -106,14 +106,17 @@ class Subscription:
         return await self.receive()
 
     async def _wait(self) -> None:
-        if self._subscriber.lag:
+        subscriber = self._subscriber
+        if not subscriber.is_empty:
             await anyio.lowlevel.checkpoint()
             return
-        while not self._subscriber.lag:
+        while True:
             if self._error is not None:
                 await anyio.lowlevel.checkpoint()
                 raise self._error
             await self._wakeup.wait()
+            if not subscriber.is_empty:
+                return
 
     async def attach(self, topic: str, since: Position | None, recent: int) -> None:
         """Add a topic; ``Relay.attach`` says what is raised. Cancelled: not added."""

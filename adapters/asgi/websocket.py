@@ -77,7 +77,10 @@ class WebSocketTransport:
     async def send(self, frame: Payload) -> None:
         """Send one frame; see ``broker.Transport``."""
         kind = "text" if isinstance(frame, str) else "bytes"
-        await self._guard({"type": "websocket.send", kind: frame})
+        try:  # as _guard, written out: the hot path
+            await self._websocket.send({"type": "websocket.send", kind: frame})
+        except Exception as error:
+            raise TransportClosed(f"send failed: {error!r}") from error
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye; see ``broker.Transport``."""

@@ -32,6 +32,11 @@ class FifoOutbox(Outbox):
     def __len__(self) -> int:
         return len(self._items) + len(self._lost_first) + len(self._lost_last)
 
+    @property
+    def is_empty(self) -> bool:
+        # Without room there are losses, and so there is something to tell.
+        return not self._items and bool(self._room)
+
     def offer(self, message: Message, size: int) -> None:
         total = self.size_bytes + size
         if total > self.max_bytes or len(self._items) >= self._room:
@@ -67,8 +72,23 @@ class FifoOutbox(Outbox):
         self.budget.release(item)
         return item
 
+    def poll(self) -> Item | None:
+        if not self._room:
+            return self.take()
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        if isinstance(item, Gap):
+            return self._tell(item)
+        share = item.share  # the hot path of writers: Budget.release, written out
+        share.holders -= 1
+        if not share.holders:
+            self.budget.used_bytes -= share.size_bytes
+        self.size_bytes -= share.size_bytes
+        return item
+
     def take_all(self) -> list[Item]:
-        if not self._room or len(self._items) == 1:
+        if not self._room:
             return super().take_all()
         items = list(self._items)
         self._items.clear()

@@ -83,6 +83,11 @@ class Outbox(ABC):
     def __len__(self) -> int:
         """Return how many items wait, gaps included."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits, not even a gap."""
+        return not len(self)
+
     @abstractmethod
     def offer(self, message: Message, size: int) -> None:
         """Queue a message of ``size`` bytes, or apply the overflow policy.
@@ -103,6 +108,10 @@ class Outbox(ABC):
     @abstractmethod
     def take(self) -> Item:
         """Remove and return the oldest item. Raises IndexError if there is none."""
+
+    def poll(self) -> Item | None:
+        """Remove and return the oldest item, or None if there is none."""
+        return None if self.is_empty else self.take()
 
     def take_all(self) -> list[Item]:
         """Remove and return everything that waits, oldest first."""

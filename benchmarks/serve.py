@@ -1,0 +1,149 @@
+"""A real hypercorn process with one of two chat servers: ours, or the naive loop.
+
+``python -m benchmarks.serve ours|naive asyncio|uvloop|trio tuned|default FD``, where FD
+is a listening socket that was inherited. Both have the same endpoints:
+
+* ``/ws``: a client. What it sends goes to all clients.
+* ``POST /burst?messages=N&size=S``: publish N messages of S bytes, as fast as it goes.
+* ``POST /collect``: collect garbage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from adapters.asgi.websocket import open_session
+from broker import Broker
+
+__all__ = ("THRESHOLDS", "stamped")
+
+TOPIC = "chat"
+THRESHOLDS = (100_000, 50, 50)
+
+Publish: TypeAlias = Callable[[str], Awaitable[Any]]
+Endpoint: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+
+
+def stamped(size: int) -> str:
+    """Return a text of ``size`` bytes (>= 20) that begins with the time (ns)."""
+    return f"{time.monotonic_ns():020d}".ljust(size, "x")
+
+
+class ConnectionManager:
+    """What the tutorials teach: a list, and one send after the other."""
+
+    def __init__(self) -> None:
+        self.active: list[WebSocket] = []
+
+    async def broadcast(self, text: str) -> None:
+        for websocket in self.active:
+            await websocket.send_text(text)
+
+    async def chat(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        self.active.append(websocket)
+        try:
+            while True:
+                await self.broadcast(await websocket.receive_text())
+        except WebSocketDisconnect:
+            self.active.remove(websocket)
+
+
+class Ours:
+    """The same with a broker and a session for each client."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+
+    async def broadcast(self, text: str) -> None:
+        await self.broker.publish(TOPIC, text)
+
+    async def chat(self, websocket: WebSocket) -> None:
+        async with open_session(websocket, self.broker) as session:
+            await session.subscribe(TOPIC)
+            async for text in session:
+                await self.broker.publish(TOPIC, text)
+
+
+def make_app(server: str, collector: str) -> Starlette:
+    """Return the application; both have all of this but the server in common."""
+    broker = Broker()
+    chat: ConnectionManager | Ours
+    chat = Ours(broker) if server == "ours" else ConnectionManager()
+
+    async def burst(request: Request) -> PlainTextResponse:
+        size = int(request.query_params["size"])
+        for _ in range(int(request.query_params["messages"])):
+            await chat.broadcast(stamped(size))
+        return PlainTextResponse("published")
+
+    async def collect(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(gc.collect()))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
+        async with broker:
+            if collector == "tuned":
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(*THRESHOLDS)
+            yield
+
+    return Starlette(
+        routes=[
+            WebSocketRoute("/ws", chat.chat),
+            Route("/burst", burst, methods=["POST"]),
+            Route("/collect", collect, methods=["POST"]),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def serve(app: Starlette, loop: str, fd: int) -> None:
+    from hypercorn.config import Config
+
+    config = Config()
+    config.bind = [f"fd://{fd}"]
+    config.errorlog = None
+    config.backlog = 1024
+    if loop == "trio":
+        from hypercorn.trio import serve as serve_trio
+
+        await serve_trio(app, config)  # type: ignore[arg-type] # ASGI, untyped there
+    else:
+        from hypercorn.asyncio import serve as serve_asyncio
+
+        await serve_asyncio(app, config)  # type: ignore[arg-type] # ASGI, untyped there
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.serve")
+    parser.add_argument("server", choices=("ours", "naive"))
+    parser.add_argument("loop", choices=("asyncio", "uvloop", "trio"))
+    parser.add_argument("collector", choices=("tuned", "default"))
+    parser.add_argument("fd", type=int)
+    given = parser.parse_args()
+    anyio.run(
+        serve,
+        make_app(given.server, given.collector),
+        given.loop,
+        given.fd,
+        backend="trio" if given.loop == "trio" else "asyncio",
+        backend_options={"use_uvloop": True} if given.loop == "uvloop" else None,
+    )
+
+
+if __name__ == "__main__":
+    main()
