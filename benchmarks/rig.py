@@ -188,7 +188,8 @@ def connected(stack: ExitStack, opening: Open, size: Size) -> Rig:
 
 
 def _start(stack: ExitStack, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, **options)
+    command = [sys.executable, "-m", *words]
+    process = subprocess.Popen(command, cwd=ROOT, text=False, **options)
     stack.callback(_stop, process)
     return process
 

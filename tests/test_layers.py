@@ -89,6 +89,14 @@ def test_import_needs_anyio_and_msgspec_only() -> None:
     assert set(run.stdout.split()) <= {"anyio", "broker", "idna", "sniffio"}
 
 
+def test_a_missing_extra_is_named() -> None:
+    program = "import sys; sys.modules['starlette'] = None; import adapters.asgi"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert "pip install 'asgi-broker[asgi]'" in run.stderr
+
+
 def test_public_names_are_sorted_and_there() -> None:
     assert list(broker.__all__) == sorted(broker.__all__)
     for name in broker.__all__:

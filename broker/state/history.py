@@ -71,12 +71,11 @@ class History:
         self.expire(now)
         if position is None:
             return [message for _, _, message in self._kept]
-        missed = self.offset - position.offset
-        if position.epoch != self.epoch or not 0 <= missed <= len(self._kept):
+        if position.epoch != self.epoch:
             return None
         after = position.offset
         found = [message for _, offset, message in self._kept if offset > after]
-        return found if len(found) == missed else None
+        return found if len(found) == self.offset - after else None
 
     def _forget_oldest(self) -> None:
         _, _, message = self._kept.popleft()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -369,7 +369,7 @@ async def test_lifespan_runs_the_broker_and_the_inner_one() -> None:
     seen: list[str] = []
 
     @asynccontextmanager
-    async def inner(app: Starlette) -> Any:
+    async def inner(app: Starlette) -> AsyncGenerator[dict[str, str], None]:
         await broker.publish("t", "it runs")
         seen.append("in")
         yield {"key": "value"}

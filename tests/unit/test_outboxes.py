@@ -49,6 +49,8 @@ def test_nothing_can_be_taken_from_an_empty_outbox(overflow: Overflow) -> None:
     with pytest.raises(IndexError):
         outbox.take()
     assert outbox.take_all() == []
+    assert outbox.poll() is None
+    assert outbox.is_empty
     assert len(outbox) == 0
 
 

@@ -117,3 +117,13 @@ def test_the_next_life_is_not_ended_by_the_last_ones_time() -> None:
     assert "t" in streams
     streams.expire(15, nobody)
     assert "t" not in streams
+
+
+def test_a_look_at_an_ended_life_is_not_repeated() -> None:
+    streams = make()
+    publish(streams, "t", 0)
+    streams.forget("t")
+    publish(streams, "t", 5)
+    assert len(streams._agenda) == 2
+    streams.expire(10, nobody)
+    assert len(streams._agenda) == 1
