@@ -165,14 +165,9 @@ def open_rig(
         listener.listen(1_024)
         fd = listener.fileno()
         running = _start(
-            stack, "benchmarks.serve", server, loop, collector, str(fd), pass_fds=(fd,)
+            stack, "benchmarks.serve", server, loop, collector, str(fd), fds=(fd,)
         )
-        clients = _start(
-            stack,
-            "benchmarks.load",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        clients = _start(stack, "benchmarks.load", pipes=subprocess.PIPE)
         _pin(running.pid, clients.pid)
         yield Rig(running, clients, listener.getsockname()[1])
 
@@ -187,9 +182,13 @@ def connected(stack: ExitStack, opening: Open, size: Size) -> Rig:
     return rig
 
 
-def _start(stack: ExitStack, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+def _start(
+    stack: ExitStack, *words: str, pipes: int | None = None, fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", *words]
-    process = subprocess.Popen(command, cwd=ROOT, text=False, **options)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=pipes, stdout=pipes, pass_fds=fds
+    )
     stack.callback(_stop, process)
     return process
 

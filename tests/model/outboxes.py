@@ -29,7 +29,7 @@ SETTINGS = settings(
 READERS = 3
 INDEX = st.integers(0, READERS - 1)
 TOPICS = st.sampled_from("abc")
-BOUNDS = st.builds(Bounds, st.integers(1, 4), st.integers(1, 12))
+BOUNDS = st.builds(Bounds, st.integers(1, 6), st.integers(1, 20))
 # Some outboxes, most often all of them.
 SOME = st.sampled_from([(0, 1, 2), (0, 1, 2), (0, 1), (1, 2), (0,), (2,), ()])
 
@@ -202,7 +202,7 @@ class OutboxModel(RuleBasedStateMachine):
         assert not has_room or outbox.dropped == before or reader.conflates
         self.accept(reader, message, outbox.dropped - before)
 
-    @rule(topic=TOPICS, size=st.integers(0, 13), to=SOME)
+    @rule(topic=TOPICS, size=st.integers(0, 21), to=SOME)
     def publish(self, topic: str, size: int, to: tuple[int, ...]) -> None:
         last = self.positions[topic]
         position = self.positions[topic] = Position(last.epoch, last.offset + 1)

@@ -106,6 +106,30 @@ def test_gaps_between_messages_take_up_room() -> None:
     ]
 
 
+def test_a_gap_must_fit_too_before_the_message_behind_it() -> None:
+    outbox = make(Overflow.DROP_NEWEST, max_messages=2)
+    offer(outbox, "t", 1)
+    outbox.tell(Gap("t", "e", 2, 2, 1))
+    offer(outbox, "t", 3)
+    assert short(outbox.take_all()) == [("t", "1"), ("t", 2, 3, 2)]
+
+
+@pytest.mark.parametrize("way", ["take", "poll", "take_all"])
+def test_a_gap_between_messages_is_told_once(way: str) -> None:
+    """However it is taken out."""
+    outbox = make(Overflow.DISCONNECT, max_messages=4)
+    offer(outbox, "t", 1)
+    outbox.tell(Gap("t", "e", 2, 4, 3))
+    offer(outbox, "t", 5)
+    if way == "take_all":
+        items = outbox.take_all()
+    else:
+        items = [getattr(outbox, way)() for _ in range(3)]
+    assert short(items) == [("t", "1"), ("t", 2, 4, 3), ("t", "5")]
+    assert (outbox.told, outbox.counters.missed) == (3, 3)
+    assert (len(outbox), outbox.size_bytes, outbox.budget.used_bytes) == (0, 0, 0)
+
+
 def test_bounds_are_reached_and_not_passed() -> None:
     outbox = make(Overflow.DROP_NEWEST, max_messages=3, max_bytes=10)
     offer(outbox, "t", 1, size=4)
