@@ -39,6 +39,11 @@ class RegistryModel(RuleBasedStateMachine):
         if is_new:
             self.joined.append((name, subscriber))
 
+    @rule(number=st.integers(0, 99), subscriber=SUBSCRIBERS)
+    def add_to_one(self, number: int, subscriber: int) -> None:
+        if self.joined:
+            self.add(self.joined[number % len(self.joined)][0], subscriber)
+
     @rule(name=NAMES, subscriber=SUBSCRIBERS)
     def remove(self, name: str, subscriber: int) -> None:
         """Most often there is nothing to remove."""
@@ -56,14 +61,11 @@ class RegistryModel(RuleBasedStateMachine):
     def look_up(self, topic: str) -> None:
         self.looked_up.add(topic)
 
-    @rule()
-    def look_up_own(self) -> None:
-        """Topics that have subscribers of their own are remembered once found."""
-        self.looked_up |= {name for name, _ in self.joined if not is_pattern(name)}
-
     @invariant()
     def finds_each_once(self) -> None:
-        for topic in self.looked_up:
+        """What is found for a topic with subscribers of its own is remembered."""
+        own = {name for name, _ in self.joined if not is_pattern(name)}
+        for topic in self.looked_up | own:
             found = self.registry.targets(topic)
             expected = {who for name, who in self.joined if matches(name, topic)}
             assert set(found) == expected

@@ -37,11 +37,14 @@ def test_targets_are_a_snapshot() -> None:
     registry.add("a", "ann")
     before = registry.targets("a")
     registry.add("a", "bob")
+    assert registry.targets("a") == ("ann", "bob")
     registry.add("*", "eve")
     assert before == ("ann",)
     assert sorted(registry.targets("a")) == ["ann", "bob", "eve"]
     registry.remove("*", "eve")
     assert registry.targets("a") == ("ann", "bob")
+    registry.remove("a", "ann")
+    assert registry.targets("a") == ("bob",)
 
 
 def test_removing_what_was_never_there() -> None:
