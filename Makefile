@@ -1,6 +1,7 @@
 # make serve   the chat server on http://127.0.0.1:8000
 # make test    everything, with branch coverage
 # make check   format, lint, types
+# make bench   the benchmarks, into docs/benchmarks.md; a quarter of an hour
 # Each does its own set-up, on a machine that has Python 3.11 or newer and nothing else.
 
 PYTHON ?= python3
@@ -28,7 +29,7 @@ check: $(READY)
 	$(BIN)/pyright
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --output docs
 
 # One environment for all of it: what runs is what was tested.
 $(READY): pyproject.toml scripts/make-venv
