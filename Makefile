@@ -18,7 +18,8 @@ serve: $(READY)
 test: $(READY)
 	@scripts/install-browser
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m pytest -m untraced
+	$(BIN)/python -m coverage run -m pytest -m "not untraced"
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 

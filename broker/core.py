@@ -174,9 +174,9 @@ class Core:
             raise UsageError(f"payload must be str or bytes, not {kind}")
         try:
             size = size_of(payload)
+            size += sum(size_of(key) + size_of(text) for key, text in headers.items())
         except UnicodeEncodeError as error:
             raise UsageError(f"payload cannot be sent as UTF-8: {error}") from error
-        size += sum(len(key) + len(value) for key, value in headers.items())
         if size > self.limits.max_message_bytes:
             raise MessageTooLarge(size, self.limits.max_message_bytes)
         return size

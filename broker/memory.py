@@ -138,6 +138,9 @@ class MemoryLink:
 
     async def unsubscribe(self, name: str) -> None:
         await anyio.lowlevel.checkpoint()
+        self._leave(name)
+
+    def _leave(self, name: str) -> None:
         backplane = self._backplane
         rules = self._rules.pop(name, None)
         backplane._nodes.remove(name, self._node)
@@ -185,6 +188,5 @@ class MemoryLink:
 
     def forget(self) -> None:
         """Unsubscribe from everything: the node has left."""
-        for name in self._rules:
-            self._backplane._nodes.remove(name, self._node)
-        self._rules.clear()
+        for name in list(self._rules):
+            self._leave(name)

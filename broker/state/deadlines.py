@@ -48,9 +48,9 @@ class Deadlines:
         """
         heard, spoke = received != self._received, sent != self._sent
         self._received, self._sent = received, sent
-        if heard:
+        if heard or is_inbox_full:  # who is held back cannot be heard
             self._start(EndKind.SILENT, now=now)
-        if heard or spoke:
+        if heard or spoke or is_inbox_full:
             self._start(EndKind.IDLE, now=now)
         self._follow(EndKind.STALLED, is_sending and not spoke, now)
         self._follow(EndKind.INBOX_FULL, is_inbox_full and not heard, now)

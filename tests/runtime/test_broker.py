@@ -75,6 +75,8 @@ async def test_message_id_publishes_once_within_its_window() -> None:
         ("$presence.a", "x", {}, InvalidTopic),
         ("t", "x" * 65_537, {}, MessageTooLarge),
         ("t", "x" * 65_530, {"headers": {"name": "value"}}, MessageTooLarge),
+        ("t", "x" * 65_530, {"headers": {"n": "é" * 3}}, MessageTooLarge),
+        ("t", "x", {"headers": {"name": "\ud800"}}, UsageError),
         ("t", 1, {}, UsageError),
         ("t", "\ud800", {}, UsageError),
         ("t", "x", {"message_id": "x" * 256}, UsageError),
@@ -402,6 +404,17 @@ async def test_recent_messages_first() -> None:
             await broker.publish("t", "live")
             assert sub.recovered is None
             assert payloads(take_all(sub)) == ["3", "4", "live"]
+
+
+async def test_a_node_that_leaves_a_shared_backplane_leaves_no_topics() -> None:
+    backplane = MemoryBackplane()
+    async with Broker(backplane):
+        async with Broker(backplane) as leaving:
+            opening = leaving.subscribe("t")
+            await opening.__aenter__()
+            assert backplane.topic_count == 1
+        assert backplane.topic_count == 0
+        await opening.__aexit__(None, None, None)
 
 
 async def test_statistics_are_a_copy() -> None:

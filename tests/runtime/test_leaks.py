@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import pytest
 
 from broker import Broker, EndKind, Frames, Limits, MemoryBackplane, TopicRules
 from broker.testing import memory_transport
@@ -49,6 +50,7 @@ async def one_client(broker: Broker, number: int, draw: random.Random) -> None:
         client.close_all()
 
 
+@pytest.mark.untraced
 async def test_ten_thousand_sessions_leave_every_registry_empty() -> None:
     backplane = MemoryBackplane()
     rules = [TopicRules(pattern="user.*", presence=True)]

@@ -256,6 +256,15 @@ async def test_silence_counts_what_the_client_sends_and_not_what_it_gets() -> No
             assert session.ending.kind is EndKind.SILENT
 
 
+async def test_who_is_held_back_is_not_blamed_for_silence() -> None:
+    limits = Limits(max_inbox_messages=1, silence_s=5, idle_s=5, stall_s=20)
+    async with Broker(limits=limits) as broker:
+        async with connected(broker) as (client, session):
+            await client.send("one")
+            await client.send("two")
+            assert (await session.wait_ended()).kind is EndKind.INBOX_FULL
+
+
 async def test_a_send_that_never_ends_is_given_up_and_never_followed() -> None:
     """After stall_s the session ends; after grace_s its send is cancelled."""
     async with Broker(limits=Limits(stall_s=30, grace_s=5)) as broker:
