@@ -61,7 +61,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
@@ -75,8 +79,7 @@ class Server:
             if kind is None and not self.may_log_tracebacks:
                 assert "Traceback" not in self.log(), self.log()
         finally:
-            self._log.close()
-            self._client.close()
+            self._close()
 
     @property
     def pid(self) -> int:
@@ -138,6 +141,10 @@ class Server:
         """Return what the server has printed so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+    def _close(self) -> None:
+        self._log.close()
+        self._client.close()
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -164,9 +164,9 @@ def test_a_frame_after_the_close(server: Server, witness: Any) -> None:
 def test_a_flood_of_subscribes(server: Server, witness: Any) -> None:
     before = vitals(server)["ended"]["limit_exceeded"]
     with server.connect("/ours") as connection:
-        for number in range(100):
-            connection.send(f"subscribe t{number}")
         with pytest.raises(ConnectionClosed) as closed:
+            for number in range(100):
+                connection.send(f"subscribe t{number}")
             connection.recv(timeout=PATIENCE_S)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
