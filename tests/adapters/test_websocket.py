@@ -180,6 +180,8 @@ async def test_refusal_that_a_browser_sees() -> None:
         await run(endpoint, client, broker)
         assert client.kinds == ["accept", "close"]
         assert (client.sent[1]["code"], client.sent[1]["reason"]) == (1008, "no token")
+        # Left only when the client was: nothing that it said stays with the server.
+        assert client._receive.statistics().current_buffer_used == 0
 
 
 async def test_too_many_sessions() -> None:
