@@ -124,6 +124,9 @@ class Subscription:
         attached = await core.relay.attach(
             core.link, topic, self._subscriber, since=since, recent=recent
         )
+        if self._error is not None:  # it ended while we waited
+            core.relay.detach(topic, self._subscriber)
+            raise self._error
         self._topics.append(topic)
         if attached.position is not None:
             self.started = {**self.started, topic: attached.position}

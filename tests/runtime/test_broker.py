@@ -417,6 +417,26 @@ async def test_a_node_that_leaves_a_shared_backplane_leaves_no_topics() -> None:
         await opening.__aexit__(None, None, None)
 
 
+async def test_one_that_ends_while_it_subscribes_leaves_nothing() -> None:
+    """Its first topic overruns it while the second is still being subscribed."""
+    faults = FaultyBackplane()
+    async with Broker(faults) as broker:
+        async with anyio.create_task_group() as tasks:
+
+            async def subscriber() -> None:
+                with pytest.raises(SlowConsumer):
+                    async with broker.subscribe("a", "b", max_messages=1):
+                        pytest.fail("not reached")
+
+            faults.delay_s = 5
+            tasks.start_soon(subscriber)
+            await anyio.sleep(7)  # "a" is live, and "b" not yet
+            faults.delay_s = 0
+            await broker.publish("a", "1")
+            await broker.publish("a", "2")
+        assert broker.statistics().topics == 0
+
+
 async def test_statistics_are_a_copy() -> None:
     async with Broker(hooks=Hooks()) as broker, broker.subscribe("t", "u.*"):
         before = broker.statistics()
