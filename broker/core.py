@@ -101,7 +101,7 @@ class Core:
             self.relay.close()
 
     def see_off(self, farewell: Callable[[], Awaitable[None]]) -> anyio.Event:
-        """Run a session's farewell in a task of the broker's own.
+        """Run a session's farewell in a task of the broker's own, for ``grace_s``.
 
         Returns:
             An event that is set when it is over; at once if the broker has gone.
@@ -110,7 +110,8 @@ class Core:
 
         async def run() -> None:
             try:
-                await farewell()
+                with anyio.move_on_after(self.limits.grace_s):
+                    await farewell()
             finally:
                 self._farewells -= 1
                 if not self._farewells and self._quiet is not None:

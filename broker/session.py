@@ -37,7 +37,7 @@ logger = logging.getLogger("broker")
 
 
 class Session(Generic[FrameT]):
-    """One connected client. Made by ``Broker.session`` and by ``open_session``.
+    """One connected client. Made by ``Broker.open_session``.
 
     Iterate over it for the client's messages; the loop ends when the client has left
     or the session was ended.
@@ -286,7 +286,9 @@ class Session(Generic[FrameT]):
 
     def _check_access(self, access: Access, what: str) -> None:
         if access is Access.NOBODY or (access is Access.USERS and self.user is None):
-            raise NotAllowed(f"not allowed to {what}", authenticated=bool(self.user))
+            raise NotAllowed(
+                f"not allowed to {what}", authenticated=self.user is not None
+            )
 
     @asynccontextmanager
     async def _on_behalf_of_client(self, hook: str = "") -> AsyncGenerator[None, None]:
@@ -325,19 +327,18 @@ class Session(Generic[FrameT]):
                 await hook(self)
 
     async def say_farewell(self) -> None:
-        """Leave presence and tell the application, within ``grace_s``.
+        """Leave presence and tell the application.
 
-        Run by the broker, not by the session's own task, which its host may cancel at
-        any moment and more than once.
+        Run by the broker, within ``grace_s`` (``Core.see_off``), not by the session's
+        own task, which its host may cancel at any moment and more than once.
         """
-        with anyio.move_on_after(self._core.limits.grace_s):
-            try:
-                await self._attendance.leave_all()
-                hook = self._core.hooks.on_disconnect
-                if hook is not None:
-                    await hook(self, self.ended_by)
-            except Exception:
-                logger.exception("session %a: farewell failed", self.client_id)
+        try:
+            await self._attendance.leave_all()
+            hook = self._core.hooks.on_disconnect
+            if hook is not None:
+                await hook(self, self.ended_by)
+        except Exception:
+            logger.exception("session %a: farewell failed", self.client_id)
 
 
 @asynccontextmanager

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TypeVar
 
 from .config import Overflow
 from .ending import EndKind
 
 __all__ = ("Counters", "Statistics")
-
-
-KindT = TypeVar("KindT", bound=Enum)
-
-
-def _zeros(kinds: type[KindT]) -> dict[KindT, int]:
-    return dict.fromkeys(kinds, 0)
 
 
 @dataclass(slots=True)
@@ -46,7 +37,7 @@ class Counters:
     duplicates: int = 0
     received: int = 0
     sent: int = 0
-    ended: dict[EndKind, int] = field(default_factory=lambda: _zeros(EndKind))
+    ended: dict[EndKind, int] = field(default_factory=lambda: dict.fromkeys(EndKind, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

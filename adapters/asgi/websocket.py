@@ -77,10 +77,7 @@ class WebSocketTransport:
     async def send(self, frame: Payload) -> None:
         """Send one frame; see ``broker.Transport``."""
         kind = "text" if isinstance(frame, str) else "bytes"
-        try:  # as _guard, written out: the hot path
-            await self._websocket.send({"type": "websocket.send", kind: frame})
-        except Exception as error:
-            raise TransportClosed(f"send failed: {error!r}") from error
+        await self._guard({"type": "websocket.send", kind: frame})
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye; see ``broker.Transport``."""
@@ -146,7 +143,7 @@ async def open_session(
         subprotocol: chosen if the client offers it, else none is.
         refusal: ``"http"`` answers a client that is refused with 401, 403 or 503 and a
             JSON body, where the server can; a browser's page sees only code 1006.
-            ``"close"`` accepts it and closes with 1008 or 1013 and the reason, which
+            ``"close"`` accepts it and closes with 1008 or 1012 and the reason, which
             a page does see.
 
     Raises:
