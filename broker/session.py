@@ -22,6 +22,7 @@ from .errors import (
     MessageTooLarge,
     NotAllowed,
     SessionEnded,
+    SlowConsumer,
     UsageError,
 )
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
@@ -190,9 +191,13 @@ class Session(Generic[FrameT]):
                 if len(self._topics) >= limit:
                     raise LimitExceeded("max_subscriptions", limit)
             lane = self._actor.lane(policy)
-            attached = await core.relay.attach(
-                core.link, topic, lane, since=since, recent=recent
-            )
+            try:
+                attached = await core.relay.attach(
+                    core.link, topic, lane, since=since, recent=recent
+                )
+            except SlowConsumer:  # more came while history was read than fits
+                self.end(Ending.of(EndKind.SLOW_CONSUMER))
+                raise SessionEnded(self.ended_by) from None
             if self._actor.ending is not None:  # while we waited
                 core.relay.detach(topic, lane)
                 self._actor.check()

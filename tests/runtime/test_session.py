@@ -698,6 +698,34 @@ async def test_the_end_of_another_session_is_not_ones_own() -> None:
         client.close_all()
 
 
+async def test_one_that_falls_behind_while_history_is_read_is_told() -> None:
+    faults = FaultyBackplane()
+    rules = [TopicRules(history_size=50)]
+    limits = Limits(max_outbox_messages=2)
+    async with Broker(faults, rules=rules, limits=limits) as broker:
+        start = (await broker.publish("t", "0")).position
+        client, transport = memory_transport()
+        async with (
+            broker.subscribe("t", max_messages=50),
+            anyio.create_task_group() as g,
+        ):
+
+            async def resume() -> None:
+                async with broker.open_session(transport, Frames.TEXT) as session:
+                    await session.subscribe("t", since=start)
+                    pytest.fail("not reached")
+
+            faults.delay_s = 5
+            g.start_soon(resume)
+            await anyio.wait_all_tasks_blocked()
+            faults.delay_s = 0
+            for number in range(5):
+                await broker.publish("t", str(number))
+        assert client.close_code == 4008
+        assert broker.statistics().topics == 0
+        client.close_all()
+
+
 async def test_a_subscribe_that_fails_half_way_is_undone() -> None:
     """Presence cannot be entered: not subscribed, not present, and still alive."""
     faults = FaultyBackplane()
