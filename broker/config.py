@@ -13,6 +13,9 @@ from .topics import check_pattern, matches, overlaps, subject_of
 __all__ = ("Access", "Limits", "Overflow", "RuleBook", "TopicRules")
 
 
+MAX_HISTORY_BYTES = 8_388_608
+
+
 class Overflow(Enum):
     """What happens to a message for which a subscriber's outbox has no room."""
 
@@ -103,6 +106,8 @@ class TopicRules:
     Attributes:
         pattern: which topics; ``>`` for all.
         history_size: messages kept for ``history`` and resume (>= 0; 0 keeps none).
+        history_bytes: most bytes of them per topic (> 0; 8 MiB: guess, 128 of the
+            largest messages); the oldest go first.
         history_ttl_s: how long each is kept (s, > 0). Also how long a topic without
             subscribers keeps its epoch, so that clients may come back to it.
         presence: keep the list of sessions that are subscribed.
@@ -114,6 +119,7 @@ class TopicRules:
 
     pattern: str = ">"
     history_size: int = 0
+    history_bytes: int = MAX_HISTORY_BYTES
     history_ttl_s: float = 300.0  # AnyCable's history ttl; Ably keeps 2 minutes
     presence: bool = False
     join_leave: bool = False
@@ -125,6 +131,8 @@ class TopicRules:
         check_pattern(self.pattern)
         if self.history_size < 0:
             raise UsageError(f"history_size must be >= 0, not {self.history_size}")
+        if not self.history_bytes > 0:
+            raise UsageError(f"history_bytes must be > 0, not {self.history_bytes}")
         if not self.history_ttl_s > 0:
             raise UsageError(f"history_ttl_s must be > 0, not {self.history_ttl_s}")
         if self.join_leave and not self.presence:

@@ -98,7 +98,11 @@ class MemoryBackplane:
         )
         if rules.history_size:
             self._streams.keep(
-                message, size=rules.history_size, ttl_s=rules.history_ttl_s, now=now
+                message,
+                size=rules.history_size,
+                max_bytes=rules.history_bytes,
+                ttl_s=rules.history_ttl_s,
+                now=now,
             )
         elif topic not in self._nodes:
             self._linger(topic, now, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from broker.config import MAX_HISTORY_BYTES
 from broker.message import Message, Position
 
 __all__ = ("History",)
@@ -48,12 +49,22 @@ class History:
         self.offset += 1
         return Position(self.epoch, self.offset)
 
-    def keep(self, message: Message, *, size: int, expires_at: float) -> None:
-        """Keep the message just published, and at most ``size`` in all (>= 0)."""
+    def keep(
+        self,
+        message: Message,
+        *,
+        size: int,
+        expires_at: float,
+        max_bytes: int = MAX_HISTORY_BYTES,
+    ) -> None:
+        """Keep the message just published, at most ``size`` and so many bytes in all.
+
+        The oldest go first, the message itself last.
+        """
         if size:
             self._kept.append((expires_at, self.offset, message))
             self.size_bytes += message.size_bytes
-        while len(self._kept) > size:
+        while len(self._kept) > size or self.size_bytes > max_bytes:
             self._forget_oldest()
 
     def expire(self, now: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from broker.config import MAX_HISTORY_BYTES
 from broker.errors import LimitExceeded
 from broker.message import Message
 
@@ -63,10 +64,20 @@ class Streams:
             self._streams[topic] = stream
         return stream.history
 
-    def keep(self, message: Message, *, size: int, ttl_s: float, now: float) -> None:
+    def keep(
+        self,
+        message: Message,
+        *,
+        size: int,
+        ttl_s: float,
+        now: float,
+        max_bytes: int = MAX_HISTORY_BYTES,
+    ) -> None:
         """Keep the message just published in its topic, and at most ``size`` in all."""
         stream = self._streams[message.topic]
-        stream.history.keep(message, size=size, expires_at=now + ttl_s)
+        stream.history.keep(
+            message, size=size, expires_at=now + ttl_s, max_bytes=max_bytes
+        )
         self.extend(message.topic, now + ttl_s)
 
     def extend(self, topic: str, until: float) -> None:

@@ -135,6 +135,21 @@ async def test_history_pages() -> None:
             await broker.history("t", limit=0)
 
 
+async def test_history_is_bounded_in_bytes_and_says_so() -> None:
+    """Large messages push out more than `history_size` would: told, never a part."""
+    rules = [TopicRules(history_size=100, history_bytes=100)]
+    async with Broker(rules=rules) as broker:
+        receipts = [await broker.publish("t", "x" * 40) for _ in range(5)]
+        assert len((await broker.history("t")).messages) == 2
+        await broker.history("t", since=receipts[2].position)
+        with pytest.raises(RecoveryImpossible):
+            await broker.history("t", since=receipts[1].position)
+        await broker.publish("t", "x" * 101)
+        assert (await broker.history("t")).messages == []
+    with pytest.raises(UsageError, match="history_bytes"):
+        TopicRules(history_bytes=0)
+
+
 async def test_history_expires_and_the_topic_with_it() -> None:
     backplane = MemoryBackplane()
     async with Broker(backplane, rules=KEEP) as broker:
