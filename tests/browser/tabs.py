@@ -43,7 +43,7 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return the errors in the console since the last call."""
-        log: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        log: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call] # selenium
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
 

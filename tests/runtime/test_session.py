@@ -34,7 +34,7 @@ from broker import (
 )
 from broker.testing import FaultyBackplane, memory_transport
 
-from .helpers import LONG_S, connected
+from .helpers import LONG_S, connected, payloads
 
 
 async def test_replies_and_topics_keep_their_order() -> None:
@@ -104,7 +104,7 @@ async def test_last_words_are_heard() -> None:
                 await session.publish("chat", text)
                 await broker.publish("chat", f"Client says: {text}")
         await broker.publish("chat", "left")
-        said = [item.payload for item in await others.receive_all()]  # type: ignore[union-attr]
+        said = payloads(await others.receive_all())
         assert said == [
             "one",
             "Client says: one",

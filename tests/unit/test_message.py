@@ -32,14 +32,14 @@ def test_headers_cannot_be_changed_and_are_shared() -> None:
     assert one.headers is other.headers is NO_HEADERS
     assert not one.headers
     with pytest.raises(TypeError):
-        one.headers["a"] = "b"  # type: ignore[index]
+        one.headers["a"] = "b"  # type: ignore[index] # refused at run time too
 
 
 def test_messages_are_values() -> None:
     message = Message("t", "a", share=Share(1))
     assert message == Message("t", "a", share=Share(2))
     with pytest.raises(FrozenInstanceError):
-        message.payload = "b"  # type: ignore[misc]
+        message.payload = "b"  # type: ignore[misc] # frozen: that is tested
 
 
 def test_a_share_is_of_one_message() -> None:
