@@ -131,7 +131,7 @@ class Endpoints:
 
     async def readiness(self, request: Request) -> Response:
         """It takes clients, or none now."""
-        if not self.broker.is_running:
+        if not self.broker.is_ready:
             headers = {"retry-after": str(RETRY_AFTER_S)}
             return JSONResponse({"status": "not ready"}, 503, headers)
         sessions = self.broker.statistics().sessions

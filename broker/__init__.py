@@ -3,6 +3,7 @@
 from .backplane import Backplane, Page
 from .broker import Broker
 from .config import Access, Limits, Overflow, TopicRules
+from .drain import drain
 from .ending import Ending, EndKind
 from .errors import (
     BackplaneError,
@@ -13,6 +14,7 @@ from .errors import (
     LimitExceeded,
     MessageTooLarge,
     NotAllowed,
+    OriginNotAllowed,
     RecoveryImpossible,
     SessionEnded,
     SlowConsumer,
@@ -52,6 +54,7 @@ __all__ = (
     "Message",
     "MessageTooLarge",
     "NotAllowed",
+    "OriginNotAllowed",
     "Overflow",
     "Page",
     "Position",
@@ -66,5 +69,6 @@ __all__ = (
     "Transport",
     "TransportClosed",
     "UsageError",
+    "drain",
     "plain_frame",
 )

@@ -15,6 +15,7 @@ from .errors import SessionEnded, SlowConsumer, TransportClosed
 from .message import Encode, Message, Payload, Share, size_of
 from .state.deadlines import Deadlines
 from .state.inbox import Inbox
+from .state.rates import Meter
 from .subscriber import Subscriber
 from .transport import Frames, Transport
 from .wakeup import Wakeup
@@ -29,12 +30,15 @@ class Actor:
 
     Args:
         owner_id: of the session.
+        meters: of its client's messages: the session's own and the user's.
         frames: what the client may send.
         encode: makes a frame of what is published.
         on_end: called once, when it ends; must not wait and not raise.
 
     Attributes:
         ending: why it ended; None while it goes on.
+        received: frames received so far.
+        sent: frames sent so far.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Actor:
         transport: Transport,
         *,
         owner_id: str,
+        meters: tuple[Meter, ...],
         frames: Frames[Payload],
         encode: Encode,
         on_end: Callable[[], None],
@@ -53,6 +58,7 @@ class Actor:
         self._core = core
         self._transport = transport
         self._owner_id = owner_id
+        self._meters = meters
         self._frames = frames
         self._encode = encode
         self._on_end = on_end
@@ -70,8 +76,8 @@ class Actor:
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
         self._is_sending = False
-        self._received = 0
-        self._sent = 0
+        self.received = 0
+        self.sent = 0
         self._deadlines = Deadlines(limits, anyio.current_time())
 
     @property
@@ -79,6 +85,16 @@ class Actor:
         """Bytes that wait to be sent and to be handled."""
         waiting = sum(lane.outbox.size_bytes for lane in self._lanes.values())
         return waiting + self._inbox.size_bytes
+
+    @property
+    def lag(self) -> int:
+        """Messages and gaps that wait to be sent."""
+        return sum(lane.lag for lane in self._lanes.values())
+
+    @property
+    def is_stalled(self) -> bool:
+        """The client has not taken what is being sent for a while."""
+        return self.ending is None and self._deadlines.is_stalled
 
     def lane(self, overflow: Overflow) -> Subscriber:
         """Return the outbox for topics with this policy; all feed the one writer."""
@@ -166,13 +182,18 @@ class Actor:
         self._wakeup.close()
         self._arrived.close()
 
+    def cut(self) -> None:
+        """Wait for the client no longer; only once it has ended."""
+        self._reading.cancel()
+        self._writing.cancel()
+
     def check_deadlines(self, now: float) -> None:
         """End it if one of its deadlines has passed (s, monotonic)."""
         if self.ending is None:
             kind = self._deadlines.check(
                 now,
-                received=self._received,
-                sent=self._sent,
+                received=self.received,
+                sent=self.sent,
                 is_sending=self._is_sending,
                 is_inbox_full=self._inbox.is_full,
             )
@@ -220,7 +241,7 @@ class Actor:
 
     async def _send_all(self) -> Ending:
         send, encode = self._transport.send, self._encode
-        lanes = self._lanes
+        lanes, counters = self._lanes, self._core.counters
         while True:
             is_idle = True
             for lane in tuple(lanes.values()) if len(lanes) > 1 else (self._replies,):
@@ -230,13 +251,19 @@ class Actor:
                 is_idle = False
                 if not isinstance(item, Message):
                     frame = encode(item)
+                    size, fanned_out = size_of(frame), None
                 else:
                     frame = item.encoded(encode) if item.topic else item.payload
+                    share = item.share
+                    size, fanned_out = share.size_bytes, share.fanned_out
                 self._is_sending = True
                 await send(frame)
                 self._is_sending = False
-                self._sent += 1
-                self._core.counters.sent += 1
+                self.sent += 1
+                counters.sent += 1
+                counters.sent_bytes += size
+                if fanned_out is not None:
+                    counters.queueing.observe(anyio.current_time() - fanned_out)
             if is_idle:
                 if self.ending is not None:
                     return self.ending
@@ -244,18 +271,28 @@ class Actor:
 
     def _accept(self, frame: Payload) -> None:
         """Queue a frame for the handler, or end a client that sends what it may not."""
-        self._received += 1
-        self._core.counters.received += 1
+        counters = self._core.counters
+        size = size_of(frame)
+        self.received += 1
+        counters.received += 1
+        counters.received_bytes += size
         if not isinstance(frame, self._frames.kinds):
             came = "text" if isinstance(frame, str) else "binary"
             reason = f"this takes {self._frames.name} frames, and a {came} one came"
             self.end(Ending.of(EndKind.WRONG_FRAME_TYPE, reason))
             return
-        size, limit = size_of(frame), self._core.limits.max_message_bytes
+        limit = self._core.limits.max_message_bytes
         if size > limit:
             reason = f"message of {size} bytes; the limit is {limit}"
             self.end(Ending.of(EndKind.MESSAGE_TOO_LARGE, reason))
             return
+        if self._meters:
+            now = anyio.current_time()
+            for meter in self._meters:
+                exceeded = meter.take(size, now)
+                if exceeded is not None:
+                    self.end(Ending.of(exceeded))
+                    return
         self._inbox.put(frame, size)
         if self._arrived.armed:
             self._arrived.notify()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Self
 from uuid import uuid4
 
@@ -12,11 +11,12 @@ import anyio
 import anyio.lowlevel
 from anyio import AsyncContextManagerMixin
 
+from .admission import Admission
 from .backplane import Backplane, Page
 from .config import Limits, Overflow, RuleBook, TopicRules
 from .core import Core
 from .ending import Ending, EndKind
-from .errors import BrokerClosed, LimitExceeded, UsageError
+from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
 from .memory import MemoryBackplane
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
@@ -47,6 +47,12 @@ class Broker(AsyncContextManagerMixin):
         rules: options by topic; the first that matches wins.
         limits: every bound.
         hooks: where the application takes part.
+        origins: web pages that may connect besides those of the host that they connect
+            to, such as ``https://app.example.com``; ``*`` lets the pages of every site
+            connect, with their visitors' cookies.
+
+    Raises:
+        UsageError: an origin that is none.
 
     Guarantees: README.md, "What it promises", each with its test.
     """
@@ -58,6 +64,7 @@ class Broker(AsyncContextManagerMixin):
         rules: Iterable[TopicRules] = (),
         limits: Limits | None = None,
         hooks: Hooks | None = None,
+        origins: Iterable[str] = (),
     ) -> None:
         self.limits = limits or Limits()
         self.hooks = hooks or Hooks()
@@ -66,6 +73,7 @@ class Broker(AsyncContextManagerMixin):
         self._running: Core | None = None
         self._has_run = False
         self._sessions: Directory[Session[Any]] = Directory()
+        self._admission = Admission(self.limits, origins, self._sessions)
         self._subscriptions: dict[Subscription, None] = {}
         self._gone: anyio.Event | None = None  # set when the last session has gone
 
@@ -78,7 +86,7 @@ class Broker(AsyncContextManagerMixin):
                 core.running(link) as tasks,
             ):
                 self._running = core
-                self._has_run = True
+                self._has_run = self._admission.is_open = True
                 tasks.start_soon(self._watch, name="broker: watchdog")
                 try:
                     yield self
@@ -91,6 +99,11 @@ class Broker(AsyncContextManagerMixin):
     def is_running(self) -> bool:
         """The broker has been entered, and is not closing."""
         return self._running is not None and not self._running.is_closed
+
+    @property
+    def is_ready(self) -> bool:
+        """It is running and takes new clients: not draining."""
+        return self.is_running and self._admission.is_open
 
     async def publish(
         self,
@@ -280,32 +293,40 @@ class Broker(AsyncContextManagerMixin):
         return Statistics(
             sessions=len(self._sessions),
             leaving=sum(session.ending is not None for session in self._sessions),
+            stalled=sum(session.is_stalled for session in self._sessions),
             subscriptions=len(self._subscriptions),
             topics=registry.topic_count,
             patterns=registry.pattern_count,
+            waiting=sum(owner.lag for owner in core.owners),
             queued_bytes=core.budget.used_bytes,
-            totals=replace(
-                totals, dropped=totals.dropped.copy(), ended=totals.ended.copy()
-            ),
+            is_draining=not self._admission.is_open,
+            is_backplane_up=not core.is_closed,
+            totals=totals.copy(),
         )
 
-    async def admit(self, request: ConnectRequest) -> str | None:
+    async def admit(
+        self, request: ConnectRequest, *, user: str | None = None
+    ) -> str | None:
         """Decide about a client before it is accepted, and return its user.
 
+        Args:
+            user: who the client is, if the endpoint knows; None asks ``authenticate``.
+
         Returns:
-            What the ``authenticate`` hook says; None for an anonymous client.
+            The user; None for an anonymous client.
 
         Raises:
+            OriginNotAllowed: a web page of another site, which ``origins`` does not
+                list.
             NotAllowed: the hook refuses the client.
-            LimitExceeded: ``max_sessions`` are connected.
-            BrokerClosed: the broker is closing.
+            LimitExceeded: ``max_sessions`` are connected, or ``max_sessions_per_host``
+                or ``max_sessions_per_user`` of this one.
+            BrokerClosed: the broker is draining or closing.
             Exception: whatever else the hook raises.
         """
         core = self._core()
         await anyio.lowlevel.checkpoint()
-        self._check_admission(core)
-        hook = core.hooks.authenticate
-        return None if hook is None else await hook(request)
+        return await self._admission.decide(core, request, user)
 
     @asynccontextmanager
     async def open_session(
@@ -315,6 +336,7 @@ class Broker(AsyncContextManagerMixin):
         *,
         user: str | None = None,
         client_id: str | None = None,
+        client_host: str | None = None,
         overflow: Overflow | None = None,
         encode: Encode = plain_frame,
     ) -> AsyncGenerator[Session[FrameT], None]:
@@ -330,18 +352,19 @@ class Broker(AsyncContextManagerMixin):
             frames: what the client may send; anything else ends it with 1003.
             user: as ``authenticate`` said.
             client_id: unique among sessions; None for a random one.
+            client_host: the client's address, for ``max_sessions_per_host`` and logs.
             overflow: policy of its subscriptions; None for what each topic's rules say.
             encode: makes the frame of a message or a gap; called once per message, not
                 once per client, if it is one function for all of them.
 
         Raises:
-            LimitExceeded: ``max_sessions`` are connected; the transport is untouched.
+            LimitExceeded: as ``admit``; the transport is untouched.
             UsageError: the client id is taken, or ``Overflow.BLOCK``.
             SessionEnded: on entry, ``on_connect`` has refused the client.
-            BrokerClosed: the broker is closing; the transport is untouched.
+            BrokerClosed: the broker is draining or closing; the transport is untouched.
         """
         core = self._core()
-        self._check_admission(core)
+        meters = self._admission.enter(core, client_host, user)
         if overflow is Overflow.BLOCK:
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
         client_id = client_id or uuid4().hex
@@ -352,6 +375,8 @@ class Broker(AsyncContextManagerMixin):
             transport,
             client_id=client_id,
             user=user,
+            client_host=client_host,
+            meters=meters,
             frames=frames,
             overflow=overflow,
             encode=encode,
@@ -366,12 +391,31 @@ class Broker(AsyncContextManagerMixin):
             core.owners.pop(session, None)
             if self._gone is not None and not self._sessions:
                 self._gone.set()
+                self._gone = None
 
-    def _check_admission(self, core: Core) -> None:
-        if core.is_closed:
-            raise BrokerClosed("the broker is closing")
-        if len(self._sessions) >= self.limits.max_sessions:
-            raise LimitExceeded("max_sessions", self.limits.max_sessions)
+    def sessions(self) -> list[Session[Any]]:
+        """Return the sessions of this node, the longest connected first."""
+        return list(self._sessions)
+
+    def stop_admitting(self) -> None:
+        """Refuse new clients until the broker is entered anew; ``drain`` begins so.
+
+        Raises:
+            UsageError: the broker was never entered.
+            BrokerClosed: it has been left.
+        """
+        self._core()
+        self._admission.is_open = False
+
+    async def wait_empty(self) -> None:
+        """Wait until no session is left, with all that it had to do. A checkpoint."""
+        core = self._core()
+        await anyio.lowlevel.checkpoint()
+        while self._sessions:
+            if self._gone is None:
+                self._gone = anyio.Event()
+            await self._gone.wait()
+        await core.wait_farewells()
 
     def _core(self) -> Core:
         if self._running is None and self._has_run:
@@ -392,6 +436,7 @@ class Broker(AsyncContextManagerMixin):
             now = anyio.current_time()
             for session in self._sessions:
                 session.check_deadlines(now)
+            self._admission.forget_idle(now)
 
     async def _end_all(self, core: Core) -> None:
         """Tell everybody, and wait until the sessions have gone or time is up."""
@@ -399,10 +444,7 @@ class Broker(AsyncContextManagerMixin):
             session.end(Ending.of(EndKind.SHUTDOWN), flush=True)
         # One second more than the sessions themselves have: theirs should end first.
         with anyio.move_on_after(self.limits.grace_s + 1, shield=True):
-            if self._sessions:
-                self._gone = anyio.Event()
-                await self._gone.wait()
-            await core.wait_farewells()
+            await self.wait_empty()
         for subscription in tuple(self._subscriptions):
             subscription.end(BrokerClosed("the broker has closed"))
 

@@ -52,6 +52,19 @@ class Limits:
         max_subscriptions: topics and patterns per session (128: Centrifugo's
             client.channel_limit).
         max_sessions: sessions of this broker (100,000: guess).
+        max_sessions_per_host: sessions from one address; None for no limit, because
+            behind a proxy that is not trusted all clients share one.
+        max_sessions_per_user: sessions of one user; None for no limit (Centrifugo's
+            client.user_connection_limit is off as well).
+        messages_per_s: frames that one client may send, on average (per second; 100:
+            twice what Ably allows a connection; None for no limit). Beyond it the
+            session ends, with 4004.
+        bytes_per_s: the same in bytes; beyond it the code is 4005 (1 MiB: guess, the
+            largest message 16 times a second).
+        user_messages_per_s: of all sessions of one user together; None for no limit,
+            because each session has its own.
+        user_bytes_per_s: the same in bytes.
+        burst_s: how many seconds' worth of the rates may come at once (2: guess).
         max_topics: topics with history or subscribers (1,000,000: guess).
         block_s: how long ``publish`` waits for a subscriber with ``Overflow.BLOCK``
             before that subscriber is ended (30: as the other stalls).
@@ -76,6 +89,13 @@ class Limits:
     max_queued_bytes: int = 268_435_456
     max_subscriptions: int = 128
     max_sessions: int = 100_000
+    max_sessions_per_host: int | None = None
+    max_sessions_per_user: int | None = None
+    messages_per_s: float | None = 100.0
+    bytes_per_s: float | None = 1_048_576.0
+    user_messages_per_s: float | None = None
+    user_bytes_per_s: float | None = None
+    burst_s: float = 2.0
     max_topics: int = 1_000_000
     block_s: float = 30.0
     stall_s: float = 30.0

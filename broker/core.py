@@ -20,7 +20,7 @@ from .state.budget import Budget
 from .state.conflating import ConflatingOutbox
 from .state.fifo import FifoOutbox
 from .state.outbox import Bounds, Outbox
-from .stats import Counters
+from .stats import SAMPLE, Counters
 from .topics import PRESENCE_PREFIX
 
 __all__ = ("Core", "QueueOwner")
@@ -34,6 +34,11 @@ class QueueOwner(Protocol):
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait, shared ones counted in full."""
+        ...
+
+    @property
+    def lag(self) -> int:
+        """Messages and gaps that wait to be handed out."""
         ...
 
     def evict(self) -> None:
@@ -133,7 +138,12 @@ class Core:
 
     def deliver(self, message: Message, exclude: str | None = None) -> None:
         """Fan out what the backplane brings, and keep to the byte budget."""
-        self.relay.deliver(message, exclude)
+        if self.counters.published % SAMPLE:
+            self.relay.deliver(message, exclude)
+        else:
+            began = message.share.fanned_out = anyio.current_time()
+            self.relay.deliver(message, exclude)
+            self.counters.fan_out.observe(anyio.current_time() - began)
         self.relieve()
 
     def relieve(self) -> None:

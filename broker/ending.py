@@ -11,6 +11,7 @@ from .errors import (
     LimitExceeded,
     MessageTooLarge,
     NotAllowed,
+    OriginNotAllowed,
 )
 
 __all__ = ("MAX_REASON_BYTES", "EndKind", "Ending", "ending_for")
@@ -19,8 +20,12 @@ MAX_REASON_BYTES = 123  # RFC 6455, section 5.5: control frames carry 125 bytes
 
 
 class EndKind(Enum):
-    """The ways a session can end; the value is its label in logs and statistics."""
+    """The ways a session can end, or fail to begin.
 
+    The value is its label in logs, statistics and metrics.
+    """
+
+    BYTE_RATE = "byte_rate"
     CLIENT_LEFT = "client_left"
     COMPLETED = "completed"
     DISCONNECTED = "disconnected"
@@ -30,9 +35,14 @@ class EndKind(Enum):
     INTERNAL_ERROR = "internal_error"
     INVALID_TOPIC = "invalid_topic"
     LIMIT_EXCEEDED = "limit_exceeded"
+    MESSAGE_RATE = "message_rate"
     MESSAGE_TOO_LARGE = "message_too_large"
     NOT_ALLOWED = "not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     OVER_BUDGET = "over_budget"
+    SESSIONS = "sessions"
+    SESSIONS_OF_HOST = "sessions_of_host"
+    SESSIONS_OF_USER = "sessions_of_user"
     SHUTDOWN = "shutdown"
     SILENT = "silent"
     SLOW_CONSUMER = "slow_consumer"
@@ -43,6 +53,7 @@ class EndKind(Enum):
 # {kind: (close code, default reason)}. 1xxx as RFC 6455 section 7.4.1 and the IANA
 # registry mean them, 4xxx are ours. A browser shows both to its page's `onclose`.
 _TABLE: dict[EndKind, tuple[int, str]] = {
+    EndKind.BYTE_RATE: (4005, "more bytes per second than allowed"),
     EndKind.CLIENT_LEFT: (1000, "the client left"),
     EndKind.COMPLETED: (1000, "the server has finished"),
     EndKind.DISCONNECTED: (4000, "disconnected by the application"),
@@ -52,9 +63,14 @@ _TABLE: dict[EndKind, tuple[int, str]] = {
     EndKind.INTERNAL_ERROR: (1011, "internal error"),
     EndKind.INVALID_TOPIC: (1008, "invalid topic"),
     EndKind.LIMIT_EXCEEDED: (1008, "limit exceeded"),
+    EndKind.MESSAGE_RATE: (4004, "more messages per second than allowed"),
     EndKind.MESSAGE_TOO_LARGE: (1009, "message too large"),
     EndKind.NOT_ALLOWED: (1008, "not allowed"),
+    EndKind.ORIGIN_NOT_ALLOWED: (1008, "origin not allowed"),
     EndKind.OVER_BUDGET: (1013, "server out of queue memory, come back later"),
+    EndKind.SESSIONS: (1013, "too many clients, come back later"),
+    EndKind.SESSIONS_OF_HOST: (4010, "too many connections from this address"),
+    EndKind.SESSIONS_OF_USER: (4011, "too many connections of this user"),
     EndKind.SHUTDOWN: (1012, "server restart, come back"),
     EndKind.SILENT: (4003, "nothing heard for too long"),
     EndKind.SLOW_CONSUMER: (4008, "slow consumer: resume from the last position"),
@@ -98,9 +114,18 @@ _FAULTS: tuple[tuple[type[Exception], EndKind], ...] = (
     (InvalidTopic, EndKind.INVALID_TOPIC),
     (MessageTooLarge, EndKind.MESSAGE_TOO_LARGE),
     (LimitExceeded, EndKind.LIMIT_EXCEEDED),
+    (OriginNotAllowed, EndKind.ORIGIN_NOT_ALLOWED),
     (NotAllowed, EndKind.NOT_ALLOWED),
     (BrokerClosed, EndKind.SHUTDOWN),
 )
+
+
+# {field of Limits: what exceeding it is}; others are LIMIT_EXCEEDED.
+_LIMITS = {
+    "max_sessions": EndKind.SESSIONS,
+    "max_sessions_per_host": EndKind.SESSIONS_OF_HOST,
+    "max_sessions_per_user": EndKind.SESSIONS_OF_USER,
+}
 
 
 def ending_for(error: Exception) -> Ending:
@@ -111,5 +136,7 @@ def ending_for(error: Exception) -> Ending:
     """
     for cause, kind in _FAULTS:
         if isinstance(error, cause):
+            if isinstance(error, LimitExceeded):
+                kind = _LIMITS.get(error.name, kind)
             return Ending.of(kind, str(error))
     return Ending.of(EndKind.INTERNAL_ERROR)

@@ -16,6 +16,7 @@ __all__ = (
     "LimitExceeded",
     "MessageTooLarge",
     "NotAllowed",
+    "OriginNotAllowed",
     "RecoveryImpossible",
     "SessionEnded",
     "SlowConsumer",
@@ -85,6 +86,18 @@ class NotAllowed(BrokerError):
         super().__init__(reason)
         self.reason = reason
         self.authenticated = authenticated
+
+
+class OriginNotAllowed(NotAllowed):
+    """A web page of another site wants to connect. Nothing was changed.
+
+    Attributes:
+        origin: of that page, cut to 200 characters and escaped: safe to log.
+    """
+
+    def __init__(self, origin: str) -> None:
+        super().__init__("origin not allowed")
+        self.origin = ascii(origin[:200])[1:-1]
 
 
 class BrokerClosed(BrokerError):

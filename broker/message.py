@@ -65,14 +65,17 @@ class Share:
         size_bytes: what the message costs while anybody holds it (bytes).
         holders: outboxes in which it waits; the byte budget counts it once.
         frames: {encoder: frame}: encoded once per wire format, not once per client.
+        fanned_out: when it was (s, monotonic); None for most messages, see
+            ``stats.SAMPLE``.
     """
 
-    __slots__ = ("frames", "holders", "size_bytes")
+    __slots__ = ("fanned_out", "frames", "holders", "size_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.holders = 0
         self.frames: dict[Encode, Payload] = {}
+        self.fanned_out: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from .errors import (
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
 from .presence import Attendance
 from .relay import Attached
+from .state.rates import Meter
 from .subscriber import Subscriber
 from .topics import PRESENCE_PREFIX, check_pattern, check_topic
 from .transport import Frames, FrameT, Transport
@@ -46,6 +47,7 @@ class Session(Generic[FrameT]):
     Attributes:
         client_id: unique; for ``publish(exclude=…)`` and ``disconnect(client=…)``.
         user: as ``authenticate`` said; None for an anonymous client.
+        client_host: the client's address; None where nobody knows it.
     """
 
     def __init__(
@@ -55,12 +57,16 @@ class Session(Generic[FrameT]):
         *,
         client_id: str,
         user: str | None,
+        client_host: str | None,
+        meters: tuple[Meter, ...],
         frames: Frames[FrameT],
         overflow: Overflow | None,
         encode: Encode,
     ) -> None:
         self.client_id = client_id
         self.user = user
+        self.client_host = client_host
+        self._began = anyio.current_time()
         self._core = core
         self._overflow = overflow
         self._topics: dict[str, tuple[Subscriber, Attached]] = {}
@@ -71,6 +77,7 @@ class Session(Generic[FrameT]):
             core,
             transport,
             owner_id=client_id,
+            meters=meters,
             frames=cast("Frames[Payload]", frames),
             encode=encode,
             on_end=self._leave_topics,
@@ -96,6 +103,16 @@ class Session(Generic[FrameT]):
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent and to be handled."""
         return self._actor.queued_bytes
+
+    @property
+    def lag(self) -> int:
+        """Messages and gaps that wait to be sent."""
+        return self._actor.lag
+
+    @property
+    def is_stalled(self) -> bool:
+        """The client has not taken what is being sent for a while (about a second)."""
+        return self._actor.is_stalled
 
     async def receive(self) -> FrameT:
         """Return the client's next message; str for text, bytes for binary.
@@ -280,6 +297,10 @@ class Session(Generic[FrameT]):
         """Give up the queues: the broker is out of queue memory."""
         self.end(Ending.of(EndKind.OVER_BUDGET))
 
+    def cut(self) -> None:
+        """Wait for the client no longer; only once the session has ended."""
+        self._actor.cut()
+
     def check_deadlines(self, now: float) -> None:
         """End the session if one of its deadlines has passed (s, monotonic)."""
         self._actor.check_deadlines(now)
@@ -324,6 +345,23 @@ class Session(Generic[FrameT]):
             return True
         self.end(Ending.of(EndKind.INTERNAL_ERROR))
         return False
+
+    def log_end(self) -> None:
+        """Write the session's one line in the log. No payload goes there."""
+        ending = self.ended_by
+        facts = {
+            "event": "session_end",
+            "client_id": self.client_id,
+            "user": self.user,
+            "host": self.client_host,
+            "ended": ending.kind.value,
+            "code": ending.code,
+            "reason": ending.reason,
+            "duration_s": round(anyio.current_time() - self._began, 3),
+            "received": self._actor.received,
+            "sent": self._actor.sent,
+        }
+        logger.info("session %a: %s", self.client_id, ending, extra=facts)
 
     async def _begin(self) -> None:
         hook = self._core.hooks.on_connect
@@ -385,6 +423,6 @@ async def run_session(
     finally:
         actor.close()
         core.counters.ended[session.ended_by.kind] += 1
-        logger.info("session %a: %s", session.client_id, session.ended_by)
+        session.log_end()
     if error is not None:
         raise error

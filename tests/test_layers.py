@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,21 @@ import broker
 ROOT = Path(broker.__path__[0])
 FILES = sorted(ROOT.rglob("*.py"))
 VALUES = {"config", "ending", "errors", "message", "stats", "topics"}
+NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 RUNTIME = {
+    "admission",
     "actor",
     "backplane",
     "broker",
     "core",
+    "drain",
     "hooks",
     "memory",
     "presence",
@@ -31,7 +43,20 @@ RUNTIME = {
     "wakeup",
     "wire",
 }
-MAX_LINES = 420  # docstrings are half of the longest ones
+MAX_LINES = 300  # of code: promises may be as long as they must
+
+
+def code_lines(source: str) -> int:
+    """Return the number of lines with code on them, docstrings not counted."""
+    said: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            said |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    done: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NO_CODE:
+            done |= set(range(token.start[0], token.end[0] + 1))
+    return len(done - said)
 
 
 def imports(file: Path) -> set[str]:
@@ -67,12 +92,12 @@ def test_layer(file: Path) -> None:
         assert "anyio" not in names
     elif len(parts) == 1 and file.stem != "__init__":
         assert file.stem in RUNTIME, "say which layer the new module belongs to"
-    assert len(file.read_text().splitlines()) <= MAX_LINES
+    assert code_lines(file.read_text()) <= MAX_LINES
 
 
 def test_adapter_modules_stay_thin() -> None:
     for file in (ROOT.parent / "adapters").rglob("*.py"):
-        assert len(file.read_text().splitlines()) < 300, file
+        assert code_lines(file.read_text()) <= MAX_LINES, file
 
 
 def test_import_needs_anyio_and_msgspec_only() -> None:

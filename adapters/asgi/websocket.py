@@ -49,6 +49,8 @@ Refusal = Literal["http", "close"]
 
 RETRY_AFTER_S = 1  # guess: a node that restarts is back or replaced within seconds
 FAREWELL_S = 5.0  # as Limits.grace_s
+# Limits that a client reaches by itself: 429. Others are the server's state: 503.
+_OWN_DOING = (EndKind.SESSIONS_OF_HOST, EndKind.SESSIONS_OF_USER)
 
 
 class Refused(Exception):
@@ -141,8 +143,8 @@ async def open_session(
         overflow: policy of its subscriptions; None for what each topic's rules say.
         encode: makes the frame of a message or a gap.
         subprotocol: chosen if the client offers it, else none is.
-        refusal: ``"http"`` answers a client that is refused with 401, 403 or 503 and a
-            JSON body, where the server can; a browser's page sees only code 1006.
+        refusal: ``"http"`` answers a client that is refused with 401, 403, 429 or 503
+            and a JSON body, where the server can; a browser's page sees only code 1006.
             ``"close"`` accepts it and closes with 1008 or 1012 and the reason, which
             a page does see.
 
@@ -151,9 +153,9 @@ async def open_session(
             FastAPI end the endpoint quietly on it.
     """
     _end_quietly(websocket)
+    request = connect_request(websocket)
     try:
-        if user is None:
-            user = await broker.admit(connect_request(websocket))
+        user = await broker.admit(request, user=user)
     except (NotAllowed, LimitExceeded, BrokerClosed) as error:
         await refuse(websocket, error, refusal=refusal)
         raise Refused(str(error)) from error
@@ -164,6 +166,7 @@ async def open_session(
                 WebSocketTransport(websocket),
                 frames,
                 user=user,
+                client_host=request.client_host,
                 overflow=overflow,
                 encode=encode,
             )
@@ -229,7 +232,7 @@ async def _deny(websocket: WebSocket, error: BrokerError) -> None:
     if isinstance(error, NotAllowed):
         status = 403 if error.authenticated else 401
     else:
-        status = 503
+        status = 429 if ending_for(error).kind in _OWN_DOING else 503
         headers["retry-after"] = str(RETRY_AFTER_S)
     with suppress(Exception):  # it has left: nobody to tell
         if "websocket.http.response" in websocket.scope.get("extensions", {}):

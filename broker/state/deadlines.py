@@ -62,6 +62,11 @@ class Deadlines:
                 return kind
         return None
 
+    @property
+    def is_stalled(self) -> bool:
+        """One send was under way, and none was finished, at the last two checks."""
+        return EndKind.STALLED in self._since
+
     def _start(self, *kinds: EndKind, now: float) -> None:
         for kind in kinds:
             self._since[kind] = now

@@ -1,7 +1,8 @@
-"""The sessions of one node, by client and by user."""
+"""The sessions of one node, by client, by user and by host."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -9,12 +10,14 @@ __all__ = ("Directory", "Entry")
 
 
 class Entry(Protocol):
-    """What can be listed: it has a client, and perhaps a user."""
+    """What can be listed: it has a client, and perhaps a user and a host."""
 
     @property
     def client_id(self) -> str: ...
     @property
     def user(self) -> str | None: ...
+    @property
+    def client_host(self) -> str | None: ...
 
 
 EntryT = TypeVar("EntryT", bound=Entry)
@@ -26,6 +29,7 @@ class Directory(Generic[EntryT]):
     def __init__(self) -> None:
         self._by_client: dict[str, EntryT] = {}
         self._by_user: dict[str, dict[str, EntryT]] = {}  # {user: {client_id: entry}}
+        self._of_host: Counter[str] = Counter()  # {host: entries}
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -41,6 +45,8 @@ class Directory(Generic[EntryT]):
         self._by_client[entry.client_id] = entry
         if entry.user is not None:
             self._by_user.setdefault(entry.user, {})[entry.client_id] = entry
+        if entry.client_host is not None:
+            self._of_host[entry.client_host] += 1
 
     def remove(self, entry: EntryT) -> None:
         """Remove a listed entry."""
@@ -50,6 +56,10 @@ class Directory(Generic[EntryT]):
             del entries[entry.client_id]
             if not entries:
                 del self._by_user[entry.user]
+        if entry.client_host is not None:
+            self._of_host[entry.client_host] -= 1
+            if not self._of_host[entry.client_host]:
+                del self._of_host[entry.client_host]
 
     def of_client(self, client_id: str) -> list[EntryT]:
         """Return the entry of a client, if it is listed."""
@@ -59,3 +69,15 @@ class Directory(Generic[EntryT]):
     def of_user(self, user: str) -> list[EntryT]:
         """Return all entries of a user."""
         return list(self._by_user.get(user, {}).values())
+
+    def has_user(self, user: str) -> bool:
+        """Return whether a user has an entry."""
+        return user in self._by_user
+
+    def count_of_user(self, user: str) -> int:
+        """Return how many entries a user has."""
+        return len(self._by_user.get(user, ()))
+
+    def count_of_host(self, host: str) -> int:
+        """Return how many entries come from a host."""
+        return self._of_host[host]

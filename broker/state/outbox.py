@@ -146,4 +146,5 @@ class Outbox(ABC):
     def _tell(self, gap: Gap) -> Gap:
         self.told += gap.missed
         self.counters.missed += gap.missed
+        self.counters.gaps += 1
         return gap

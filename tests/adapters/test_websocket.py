@@ -25,6 +25,7 @@ from broker import (
     Hooks,
     Limits,
     NotAllowed,
+    drain,
 )
 
 Endpoint = Callable[[WebSocket], Awaitable[None]]
@@ -184,31 +185,152 @@ async def test_refusal_that_a_browser_sees() -> None:
         assert client._receive.statistics().current_buffer_used == 0
 
 
-async def test_too_many_sessions() -> None:
-    async with Broker(limits=Limits(max_sessions=1)) as broker:
-        inside = anyio.Event()
+async def one_inside(
+    broker: Broker, *others: Client, endpoint: Endpoint | None = None
+) -> None:
+    """Let others come one after the other while a first one is connected."""
+    inside = anyio.Event()
+
+    async def first_endpoint(websocket: WebSocket) -> None:
+        async with open_session(websocket, broker, user="ann") as session:
+            inside.set()
+            await session.wait_ended()
+
+    async def refused(websocket: WebSocket) -> None:
+        async with open_session(websocket, broker, user="ann"):
+            pytest.fail("not reached")
+
+    first = Client()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, first_endpoint, first, broker)
+        await inside.wait()
+        for other in others:
+            await run(endpoint or refused, other, broker)
+        first.leave()
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "kind", "detail"),
+    [
+        (
+            Limits(max_sessions=1),
+            503,
+            EndKind.SESSIONS,
+            "max_sessions is 1, and all are in use",
+        ),
+        (
+            Limits(max_sessions_per_host=1),
+            429,
+            EndKind.SESSIONS_OF_HOST,
+            "max_sessions_per_host is 1, and all are in use",
+        ),
+        (
+            Limits(max_sessions_per_user=1),
+            429,
+            EndKind.SESSIONS_OF_USER,
+            "max_sessions_per_user is 1, and all are in use",
+        ),
+    ],
+)
+async def test_too_many_sessions(
+    limits: Limits, status: int, kind: EndKind, detail: str
+) -> None:
+    async with Broker(limits=limits) as broker:
+        other = Client()
+        await one_inside(broker, other)
+        assert other.sent[0]["status"] == status
+        assert (b"retry-after", b"1") in other.sent[0]["headers"]
+        assert json.loads(other.sent[1]["body"]) == {"detail": detail}
+        assert broker.statistics().totals.refused[kind] == 1
+
+
+async def test_the_last_place_goes_to_one_of_two() -> None:
+    """Both were told to come in while there was room; the second is told why not."""
+    both, seen = anyio.Event(), 0
+
+    async def authenticate(request: ConnectRequest) -> str:
+        nonlocal seen
+        seen += 1
+        if seen == 2:
+            both.set()
+        await both.wait()
+        return "ann"
+
+    hooks = Hooks(authenticate=authenticate)
+    async with Broker(limits=Limits(max_sessions=1), hooks=hooks) as broker:
 
         async def endpoint(websocket: WebSocket) -> None:
             async with open_session(websocket, broker) as session:
-                inside.set()
                 await session.wait_ended()
 
-        first, second, third = Client(), Client(), Client()
+        clients = [Client(), Client()]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run, endpoint, first, broker)
-            await inside.wait()
-            await run(endpoint, second, broker)
+            for client in clients:
+                tasks.start_soon(run, endpoint, client, broker)
+            await anyio.wait_all_tasks_blocked()
+            for client in clients:
+                with suppress(anyio.ClosedResourceError):  # it was refused, and left
+                    client.leave()
+        closed = [each.sent[1] for each in clients if len(each.sent) == 2]
+        assert [each["code"] for each in closed] == [1013]
+        assert closed[0]["reason"] == "max_sessions is 1, and all are in use"
+        assert broker.statistics().totals.refused[EndKind.SESSIONS] == 1
 
-            async def knows_the_user(websocket: WebSocket) -> None:
-                async with open_session(websocket, broker, user="ann"):
-                    pytest.fail("not reached")
 
-            await run(knows_the_user, third, broker)
-            first.leave()
-        assert second.sent[0]["status"] == 503
-        assert third.kinds == ["accept", "close"]
-        assert third.sent[1]["code"] == 1008
-        assert third.sent[1]["reason"].startswith("max_sessions is 1")
+@pytest.mark.parametrize(
+    ("origin", "listed", "is_allowed"),
+    [
+        (None, (), True),
+        ("https://chat.example:8000", (), True),
+        ("http://chat.example:8000", (), True),
+        ("https://evil.example", (), False),
+        ("https://chat.example", (), False),
+        ("null", (), False),
+        ("https://app.example", ("https://app.example",), True),
+        ("https://evil.example", ("*",), True),
+    ],
+)
+async def test_a_page_of_another_site_is_refused(
+    origin: str | None, listed: tuple[str, ...], is_allowed: bool
+) -> None:
+    """Also if the endpoint knows the user: that is whom such a page would use."""
+    async with Broker(origins=listed) as broker:
+        client = Client()
+        client.scope["headers"] = [(b"host", b"chat.example:8000")]
+        if origin is not None:
+            client.scope["headers"].append((b"origin", origin.encode()))
+
+        async def endpoint(websocket: WebSocket) -> None:
+            async with open_session(websocket, broker, user="ann"):
+                pass
+
+        client.leave()
+        await run(endpoint, client, broker)
+        refused = broker.statistics().totals.refused[EndKind.ORIGIN_NOT_ALLOWED]
+        if is_allowed:
+            assert client.kinds[0] == "accept"
+            assert refused == 0
+        else:
+            assert client.sent[0]["status"] == 403
+            assert json.loads(client.sent[1]["body"]) == {
+                "detail": "origin not allowed"
+            }
+            assert refused == 1
+
+
+async def test_who_comes_while_draining_gets_503() -> None:
+    async with Broker() as broker:
+        client = Client()
+
+        async def endpoint(websocket: WebSocket) -> None:
+            async with open_session(websocket, broker):
+                pytest.fail("not reached")
+
+        await drain(broker)
+        await run(endpoint, client, broker)
+        assert client.sent[0]["status"] == 503
+        assert (b"retry-after", b"1") in client.sent[0]["headers"]
+        assert broker.statistics().totals.refused[EndKind.SHUTDOWN] == 1
 
 
 async def test_who_connects() -> None:

@@ -1,4 +1,4 @@
-"""Sessions by client and by user."""
+"""Sessions by client, by user and by host."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from broker.state.directory import Directory
 class Entry:
     client_id: str
     user: str | None = None
+    client_host: str | None = None
 
 
 ANN_1, ANN_2, BOB, NOBODY = (
@@ -56,6 +57,19 @@ def test_users_who_left_take_no_memory() -> None:
     listed.remove(ANN_2)
     assert len(listed) == 0
     assert not listed._by_user
+
+
+def test_counts() -> None:
+    here = [Entry(str(number), "ann", "192.0.2.1") for number in range(3)]
+    listed = directory(*here, Entry("4", "bob", "192.0.2.2"), Entry("5"))
+    assert listed.count_of_host("192.0.2.1") == listed.count_of_user("ann") == 3
+    assert listed.count_of_host("192.0.2.3") == listed.count_of_user("eve") == 0
+    assert listed.has_user("bob")
+    assert not listed.has_user("eve")
+    for entry in here:
+        listed.remove(entry)
+    assert listed.count_of_host("192.0.2.1") == 0
+    assert list(listed._of_host) == ["192.0.2.2"]  # who has left takes no memory
 
 
 def test_entries_may_leave_while_one_goes_through_them() -> None:

@@ -16,6 +16,7 @@ from broker.errors import (
 )
 
 CODES = {
+    EndKind.BYTE_RATE: 4005,
     EndKind.CLIENT_LEFT: 1000,
     EndKind.COMPLETED: 1000,
     EndKind.DISCONNECTED: 4000,
@@ -25,9 +26,14 @@ CODES = {
     EndKind.INTERNAL_ERROR: 1011,
     EndKind.INVALID_TOPIC: 1008,
     EndKind.LIMIT_EXCEEDED: 1008,
+    EndKind.MESSAGE_RATE: 4004,
     EndKind.MESSAGE_TOO_LARGE: 1009,
     EndKind.NOT_ALLOWED: 1008,
+    EndKind.ORIGIN_NOT_ALLOWED: 1008,
     EndKind.OVER_BUDGET: 1013,
+    EndKind.SESSIONS: 1013,
+    EndKind.SESSIONS_OF_HOST: 4010,
+    EndKind.SESSIONS_OF_USER: 4011,
     EndKind.SHUTDOWN: 1012,
     EndKind.SILENT: 4003,
     EndKind.SLOW_CONSUMER: 4008,
