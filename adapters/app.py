@@ -1,13 +1,12 @@
 """The standalone server: FastAPI's WebSocket tutorial, on the broker.
 
-Run it with ``hypercorn -c hypercorn.toml adapters.app:app``.
+``broker serve`` runs it, and so does ``hypercorn -c hypercorn.toml adapters.app:app``.
 """
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from broker import Broker, Frames, NotAllowed
 
 from .asgi.lifespan import broker_lifespan
 from .asgi.websocket import open_session, refuse
+from .hosting.collector import tuned_collector
 
 __all__ = ("app", "create_app")
 
@@ -45,21 +45,30 @@ SECURITY_HEADERS = {
 }
 
 
-def create_app(broker: Broker | None = None) -> Starlette:
+def create_app(
+    broker: Broker | None = None, *, metrics_from: Sequence[str] = ()
+) -> Starlette:
     """Return the application; it runs the broker for as long as it runs itself.
 
     Args:
         broker: with rules, limits, hooks or a backplane of your own; None for one that
             is on its own. It is at ``app.state.broker``.
+        metrics_from: networks whose hosts may read ``/metrics``; it is not there if
+            there are none.
     """
     endpoints = Endpoints(Broker() if broker is None else broker)
     app = Starlette(
         routes=endpoints.routes(),
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={BadParameter: deny},
-        lifespan=broker_lifespan(endpoints.broker, tuned_collector),
+        lifespan=broker_lifespan(endpoints.broker, collecting_rarely),
     )
     app.state.broker = endpoints.broker
+    if metrics_from:
+        from .observability.prometheus import metrics_endpoint
+
+        endpoint = metrics_endpoint(endpoints.broker, allowed=metrics_from)
+        app.add_route("/metrics", endpoint)
     return app
 
 
@@ -200,21 +209,10 @@ class SecurityHeaders:
 
 
 @asynccontextmanager
-async def tuned_collector(_: Starlette) -> AsyncGenerator[None, None]:
-    """Have the garbage collector look at all connections rarely.
-
-    Cancel scopes are reference cycles, and with the default thresholds full
-    collections take a third of the throughput on trio: docs/benchmarks.md.
-    """
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()  # what has been imported stays anyway
-    gc.set_threshold(100_000, 50, 50)
-    try:
+async def collecting_rarely(_: Starlette) -> AsyncGenerator[None, None]:
+    """Have the garbage collector suit many connections."""
+    with tuned_collector():
         yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 app = create_app()

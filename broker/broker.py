@@ -68,7 +68,7 @@ class Broker(AsyncContextManagerMixin):
     ) -> None:
         self.limits = limits or Limits()
         self.hooks = hooks or Hooks()
-        self._backplane = MemoryBackplane() if backplane is None else backplane
+        self.backplane = MemoryBackplane() if backplane is None else backplane
         self._rules = RuleBook(rules)
         self._running: Core | None = None
         self._has_run = False
@@ -82,7 +82,7 @@ class Broker(AsyncContextManagerMixin):
         core = Core(self.limits, self._rules, self.hooks)
         with collapsing():
             async with (
-                self._backplane.connect(core, self.limits) as link,
+                self.backplane.connect(core, self.limits) as link,
                 core.running(link) as tasks,
             ):
                 self._running = core

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx
@@ -24,12 +24,17 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0  # what takes longer is taken for a hang
 POLL_S = 0.02
 
-# {name: command}; the application and where to bind are appended
+# {name: command}; the application and where to bind are appended. The first three are
+# plain hypercorn.
 HOSTS = {
     "asyncio": ("hypercorn", "--worker-class", "asyncio"),
     "uvloop": ("hypercorn", "--worker-class", "uvloop"),
     "trio": ("hypercorn", "--worker-class", "trio"),
     "uvicorn": ("uvicorn",),
+    "granian": ("granian", "--interface", "asgi", "--no-access-log"),
+    "serve-asyncio": ("adapters.cli", "serve", "--loop", "asyncio"),
+    "serve-uvloop": ("adapters.cli", "serve", "--loop", "uvloop"),
+    "serve-trio": ("adapters.cli", "serve", "--loop", "trio"),
 }
 
 
@@ -37,8 +42,11 @@ class Server:
     """One server process; a context manager. It may be stopped and started again.
 
     Args:
-        app: module and attribute of the ASGI application.
+        app: module and attribute of the ASGI application; empty, with ``broker serve``,
+            for the one that comes with it.
         host: a name of ``HOSTS``.
+        options: more arguments for the command.
+        variables: more for its environment.
 
     Attributes:
         url: of the server, without a slash at its end.
@@ -46,9 +54,18 @@ class Server:
         pid: of the process that was started; hypercorn's worker is its child.
     """
 
-    def __init__(self, app: str, host: str = "asyncio") -> None:
+    def __init__(
+        self,
+        app: str,
+        host: str = "asyncio",
+        *,
+        options: tuple[str, ...] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.app = app
         self.host = host
+        self.options = options
+        self.variables = variables
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Kept until the server object goes; a restarted server appends.
@@ -88,14 +105,18 @@ class Server:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        command = [sys.executable, "-m", *HOSTS[self.host], self.app]
-        if self.host == "uvicorn":
+        app = (self.app,) if self.app else ()
+        command = [sys.executable, "-m", *HOSTS[self.host], *app, *self.options]
+        if self.host in ("uvicorn", "granian"):
             command += ["--host", "127.0.0.1", "--port", str(self.port)]
         else:
-            command += ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "1"]
+            command += ["--bind", f"127.0.0.1:{self.port}"]
+        if "hypercorn" in command:
+            command += ["--graceful-timeout", "1"]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
+            env={**os.environ, **self.variables},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -107,6 +128,16 @@ class Server:
         except BaseException:
             self.stop()
             raise
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process that was started a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE_S)
 
     def stop(self) -> int | None:
         """End it and return its exit code; None if it does not run."""

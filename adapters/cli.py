@@ -1,0 +1,188 @@
+"""The ``broker`` command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+try:
+    import click
+    import hypercorn  # noqa: F401
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        "the broker command needs the server's packages: "
+        "pip install 'asgi-broker[server]'"
+    ) from error
+
+from adapters.hosting.listeners import ListenError, SocketOptions, listen
+from adapters.hosting.settings import Loaded, SettingsError, load_settings
+from adapters.hosting.supervisor import supervise
+from adapters.hosting.worker import EXIT_FAILURE, Job, run_worker
+from adapters.observability.logs import configure_logging
+
+__all__ = ("main",)
+
+logger = logging.getLogger("broker.hosting")
+
+HYPERCORN_FILE = Path("hypercorn.toml")
+OWN_FILE = Path("broker.toml")
+
+file_type = click.Path(dir_okay=False, path_type=Path)
+config_option = click.option(
+    "--config",
+    type=file_type,
+    envvar="BROKER_CONFIG",
+    help="Settings of the broker.  [default: broker.toml, if it is there]",
+)
+hypercorn_option = click.option(
+    "--hypercorn",
+    type=file_type,
+    envvar="BROKER_HYPERCORN",
+    help="Settings of hypercorn, such as certificates.  "
+    "[default: hypercorn.toml, if it is there]",
+)
+# {parameter: setting}; what is not given leaves the setting to files and environment.
+FLAGS = {
+    "bind": "server.bind",
+    "loop": "server.loop",
+    "workers": "server.workers",
+    "log_format": "server.log_format",
+}
+
+
+def server_flags(command: Any) -> Any:
+    """Add the flags that are settings as well."""
+    options = [
+        click.option(
+            "--bind",
+            multiple=True,
+            help="Where to listen: host:port, [v6]:port, unix:path or fd://number; "
+            "may be repeated.",
+        ),
+        click.option("--loop", help="asyncio, uvloop or trio."),
+        click.option("--workers", help="Number of processes."),
+        click.option("--log-format", help="console or json."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("asgi-broker"), package_name="asgi-broker")
+def main() -> None:
+    """Real-time messages over WebSockets.
+
+    \b
+    Exit codes: 0 stopped as asked; 1 failed, or did not stop in time;
+    2 wrong options or settings. A second signal ends it at once.
+    """
+
+
+@main.command()
+@click.argument("application", required=False)
+@click.option("--broker", help="The broker in APPLICATION, as module:name.")
+@click.option(
+    "--allow-split",
+    is_flag=True,
+    help="Serve with several workers although they do not reach each other.",
+)
+@config_option
+@hypercorn_option
+@server_flags
+def serve(
+    application: str | None,
+    broker: str | None,
+    allow_split: bool,
+    config: Path | None,
+    hypercorn: Path | None,
+    **flags: Any,
+) -> None:
+    """Serve APPLICATION (module:name), or the chat that comes with the broker."""
+    loaded = _load(config, hypercorn, flags)
+    server = loaded.settings.server
+    configure_logging(format=server.log_format, level=server.log_level)
+    if application is None and server.workers > 1 and not allow_split:
+        raise click.UsageError(
+            f"{server.workers} workers without a backplane would be "
+            f"{server.workers} separate chats. This version has the in-memory "
+            "backplane only, which reaches one process: use --workers 1, or "
+            "--allow-split if that is what you want."
+        )
+    if application is not None:
+        _warn_of_settings_for_the_own_application(loaded)
+    options = SocketOptions(
+        user_timeout_s=server.user_timeout_s,
+        notsent_lowat_bytes=server.notsent_lowat_bytes,
+        keepalive_s=server.keepalive_s,
+    )
+    job = Job(
+        settings=loaded.settings,
+        hypercorn_file=_existing(hypercorn, HYPERCORN_FILE),
+        app=application,
+        broker=broker,
+        allow_split=allow_split,
+    )
+    try:
+        sockets = listen(server.bind, options)
+    except ListenError as error:
+        logger.error("%s", error)  # noqa: TRY400 # no bug of ours
+        sys.exit(EXIT_FAILURE)
+    run = supervise if server.workers > 1 else run_worker
+    sys.exit(run(job, sockets))
+
+
+@main.command()
+@config_option
+@hypercorn_option
+@server_flags
+def check_config(config: Path | None, hypercorn: Path | None, **flags: Any) -> None:
+    """Print the effective settings, and where each comes from."""
+    rows = _load(config, hypercorn, flags).rows()
+    width = max(len(f"{key} = {value}") for key, value, _ in rows)
+    for key, value, source in rows:
+        click.echo(f"{f'{key} = {value}':<{min(width, 60)}}  # {source}")
+
+
+def _load(config: Path | None, hypercorn: Path | None, flags: dict[str, Any]) -> Loaded:
+    given = {
+        FLAGS[name]: None if value == () else value for name, value in flags.items()
+    }
+    try:
+        return load_settings(
+            file=_existing(config, OWN_FILE),
+            hypercorn_file=_existing(hypercorn, HYPERCORN_FILE),
+            environ=os.environ,
+            flags=given,
+        )
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _existing(given: Path | None, usual: Path) -> Path | None:
+    """Return the file that was asked for, or else the usual one if there is one."""
+    if given is not None:
+        return given
+    return usual if usual.exists() else None
+
+
+def _warn_of_settings_for_the_own_application(loaded: Loaded) -> None:
+    sections = {
+        key.split(".")[0].split("[")[0]
+        for key, source in loaded.sources.items()
+        if source != "default"
+    }
+    for section in sorted(sections & {"access", "limits", "topics"}):
+        logger.warning(
+            "[%s] is for the chat that comes with the broker: your application makes "
+            "its own Broker, and may use adapters.hosting.settings.load_settings",
+            section,
+        )
+
+
+if __name__ == "__main__":
+    main()

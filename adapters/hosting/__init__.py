@@ -1,0 +1,1 @@
+"""Hosting: the broker as a server of its own, with settings and hardening."""

@@ -1,0 +1,136 @@
+"""hypercorn's connection on asyncio and uvloop, which can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
+
+from .connections import LINGER_S, Connections, reset_when_closed
+from .http import Ending, HardenedWrapper
+
+__all__ = ("AsyncioServer", "AsyncioTaskGroup")
+
+
+class AsyncioTaskGroup(TaskGroup):
+    """Nobody waits for room in the queue of an application that will not make any."""
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Run the application, and return what queues a message for it."""
+        is_finished = False
+
+        async def run(*args: Any) -> None:
+            nonlocal is_finished
+            try:
+                await app(*args)
+            finally:
+                is_finished = True
+                make_room()
+
+        async def put_if_wanted(message: ASGIReceiveEvent) -> None:
+            if message["type"] == "http.disconnect":
+                # The application's own task says so, after its response.
+                make_room()
+            if not is_finished:
+                await put(message)
+            if is_finished:
+                make_room()  # for the next who waits
+
+        def make_room() -> None:
+            while not queue.empty():
+                queue.get_nowait()
+
+        put = await super().spawn_app(cast(AppWrapper, run), config, scope, send)
+        queue: asyncio.Queue[ASGIReceiveEvent] = put.__self__  # type: ignore[attr-defined] # of a bound method
+        return put_if_wanted
+
+
+class AsyncioServer(TCPServer):
+    """One connection, whose fault, stall or end is nobody else's."""
+
+    protocol: HardenedWrapper
+
+    def __init__(self, connections: Connections, *args: Any) -> None:
+        super().__init__(*args)
+        self._connections = connections
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Serve until the connection ends; then it is closed."""
+        with self._connections.holding(self.cut):
+            try:
+                await super().run()
+            finally:
+                if self._deadline is not None:
+                    self._deadline.cancel()
+
+    def cut(self) -> None:
+        """Reset the connection now; the reader notices, and tells the application."""
+        reset_when_closed(self.writer.get_extra_info("socket"))
+        self.writer.transport.abort()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes, or do what the protocol says.
+
+        Cancellation: the connection is cut, for a frame may be half sent or lost.
+        """
+        if isinstance(event, RawData):
+            try:
+                async with self.send_lock:
+                    self.writer.write(event.data)
+                    await self.writer.drain()
+            except (OSError, RuntimeError):
+                self.cut()
+            except asyncio.CancelledError:
+                self.cut()
+                raise
+        elif isinstance(event, Ending):
+            self._end_in_time()
+        elif isinstance(event, Closed):
+            self._end_in_time()
+            async with self.send_lock:  # after those who wait to send
+                self._hang_up()
+        else:
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()  # it would hold the closed socket
+
+    async def _close(self) -> None:
+        self._set_deadline()
+        self.writer.close()
+        with suppress(OSError, RuntimeError):
+            await self.writer.wait_closed()
+
+    async def _initiate_server_close(self) -> None:
+        self._set_deadline()
+        await super()._initiate_server_close()
+
+    def _end_in_time(self) -> None:
+        self.protocol.is_deaf = True
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(LINGER_S, self.cut)
+
+    def _hang_up(self) -> None:
+        with suppress(OSError, RuntimeError):  # it is gone already
+            if self.writer.can_write_eof():
+                self.writer.write_eof()  # the reader waits for the client's end
+            else:
+                self.writer.close()  # TLS cannot be closed by halves

@@ -1,0 +1,100 @@
+"""All TCP connections of one worker, and what happens to the one that fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ("LINGER_S", "Connections", "reset_when_closed")
+
+# How long a client may take to read our last words and hang up, and how long a flush
+# may take. nginx's lingering_timeout is 5 s; hypercorn gives a whole shutdown 3 s
+# (graceful_timeout), and this must fit into it.
+LINGER_S = 2.0
+MAX_LOGGED = 200  # characters of an error that a client may have worded; guess
+
+logger = logging.getLogger("broker.hosting")
+
+
+class Connections:
+    """All TCP connections of one worker; owns the right to cut them.
+
+    Attributes:
+        faults: connections ended by a fault that was contained.
+    """
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self._cuts: set[Callable[[], None]] = set()
+        self._are_over = False
+
+    def __len__(self) -> int:
+        """Return how many are open now."""
+        return len(self._cuts)
+
+    def abort_all(self) -> int:
+        """Cut every open connection with a reset and return how many; never waits.
+
+        From now on a new one is cut as it arrives: on Python >= 3.12.1 hypercorn's
+        asyncio worker waits for the last one without a deadline (hypercorn #308).
+        """
+        self._are_over = True
+        for cut in tuple(self._cuts):
+            cut()
+        return len(self._cuts)
+
+    @contextmanager
+    def holding(self, cut: Callable[[], None]) -> Iterator[None]:
+        """Count a connection as open for this block, and keep its fault inside.
+
+        What ends the block with an ``Exception`` is logged as one line and goes no
+        further; cancellation does. The connection is cut in any case.
+
+        Args:
+            cut: ends the connection at once with a reset; must not wait, not raise,
+                and do nothing the second time.
+        """
+        self._cuts.add(cut)
+        try:
+            if self._are_over:
+                cut()
+            yield
+        except Exception as error:  # noqa: BLE001 - the one place that ends a connection
+            self._contain(error)
+        except BaseExceptionGroup as group:  # a fault beside a cancellation
+            faults, others = group.split(Exception)
+            if faults is not None:
+                self._contain(faults)
+            if others is not None:
+                raise others from None
+        finally:
+            cut()
+            self._cuts.discard(cut)
+
+    def _contain(self, error: Exception) -> None:
+        self.faults += 1
+        while isinstance(error, ExceptionGroup):  # the first is as good as any
+            error = error.exceptions[0]
+        # It may quote the client: no line breaks, no escape sequences, not too long.
+        text = ascii(error)[:MAX_LOGGED]
+        logger.warning("a connection was cut, because of a fault: %s", text)
+
+
+def reset_when_closed(sock: socket.socket | None) -> None:
+    """Have a socket drop what it has not sent, and reset its peer, when it is closed.
+
+    Without it the kernel would keep what a stalled peer does not read, for minutes.
+
+    Args:
+        sock: anything with a ``fileno``; uvloop's has no ``setsockopt``.
+    """
+    # It may be closed already, or there may be no file descriptor left for a copy.
+    with suppress(OSError):
+        if sock is not None and sock.fileno() >= 0:
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                linger = struct.pack("ii", 1, 0)
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

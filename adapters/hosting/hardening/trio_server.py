@@ -1,0 +1,140 @@
+"""hypercorn's connection on trio, which can be cut, and whose fault stays its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
+
+from .connections import LINGER_S, Connections, reset_when_closed
+from .http import Ending, HardenedWrapper
+
+__all__ = ("TrioServer", "TrioTaskGroup")
+
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class TrioTaskGroup(TaskGroup):
+    """Nobody waits for room in the queue of an application that will not make any."""
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        """Run the application, and return what queues a message for it."""
+
+        queue: trio.MemoryReceiveChannel[ASGIReceiveEvent] | None = None
+
+        async def run(scope: Scope, receive: Any, *args: Any) -> None:
+            nonlocal queue
+            queue = receive.__self__
+            assert queue is not None
+            with queue:  # closed at the end, which wakes who waits for room
+                await app(scope, receive, *args)
+
+        async def put_if_wanted(message: ASGIReceiveEvent) -> None:
+            if message["type"] == "http.disconnect":
+                # The application's own task says so, after its response.
+                make_room()
+            with suppress(trio.BrokenResourceError):
+                await put(message)
+
+        def make_room() -> None:
+            with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+                while queue is not None:
+                    queue.receive_nowait()
+
+        put = await super().spawn_app(cast(AppWrapper, run), config, scope, send)
+        return put_if_wanted
+
+
+class TrioServer(TCPServer):
+    """One connection, whose fault, stall or end is nobody else's."""
+
+    protocol: HardenedWrapper
+    _watch: trio.Nursery
+
+    def __init__(self, connections: Connections, *args: Any) -> None:
+        super().__init__(*args)
+        self._connections = connections
+        self._is_ending = False
+
+    async def run(self) -> None:
+        """Serve until the connection ends; then it is closed."""
+        with self._connections.holding(self.cut):
+            async with trio.open_nursery() as self._watch:
+                await super().run()
+                self._watch.cancel_scope.cancel()
+
+    def cut(self) -> None:
+        """Reset the connection now; the reader notices, and tells the application."""
+        sock = getattr(self.stream, "transport_stream", self.stream).socket
+        reset_when_closed(sock)
+        sock.close()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes, or do what the protocol says.
+
+        Cancellation: the connection is cut, for a frame may be half sent or lost.
+        """
+        if isinstance(event, RawData):
+            try:
+                async with self.send_lock:
+                    await self.stream.send_all(event.data)
+            except GONE:
+                self.cut()
+            except trio.Cancelled:
+                self.cut()
+                raise
+        elif isinstance(event, Ending):
+            self._end_in_time()
+        elif isinstance(event, Closed):
+            self._end_in_time()
+            async with self.send_lock:  # after those who wait to send
+                await self._hang_up()
+        else:
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()  # it would hold the closed socket
+
+    async def _close(self) -> None:
+        # Farewells of TLS wait for a stalled peer.
+        with trio.move_on_after(LINGER_S), suppress(*GONE):
+            await super()._close()
+
+    async def _initiate_server_close(self) -> None:
+        self._set_deadline()
+        with suppress(*GONE):
+            await super()._initiate_server_close()
+
+    def _end_in_time(self) -> None:
+        self.protocol.is_deaf = True
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            self._watch.start_soon(self._cut_later)
+
+    async def _cut_later(self) -> None:
+        await trio.sleep(LINGER_S)
+        self.cut()
+
+    async def _hang_up(self) -> None:
+        with suppress(*GONE):
+            if isinstance(self.stream, trio.SSLStream):
+                await self.stream.aclose()  # TLS cannot be closed by halves
+            else:
+                await self.stream.send_eof()  # the reader waits for the client's end

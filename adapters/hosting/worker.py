@@ -1,0 +1,290 @@
+"""One process that serves: from its sockets until all clients have been sent away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio
+import sniffio
+from hypercorn.config import Config
+
+from adapters.hosting.application import (
+    Application,
+    LoadError,
+    load_application,
+    own_application,
+)
+from adapters.hosting.collector import tuned_collector
+from adapters.hosting.hardening import Connections, harden
+from adapters.hosting.proxies import ForwardedFor
+from adapters.hosting.settings import Settings
+from adapters.hosting.signals import STOP_SIGNALS, die_of_the_next
+from adapters.observability.logs import configure_logging
+from broker import BrokerError, MemoryBackplane, drain
+
+__all__ = ("EXIT_FAILURE", "EXIT_OK", "EXIT_USAGE", "Job", "run_worker")
+
+logger = logging.getLogger("broker.hosting")
+
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
+
+# Of the time from the signal to the exit, for sending clients away; the rest is for
+# requests under way and the application's own shutdown (guess).
+DRAIN_SHARE = 0.7
+# For HTTP requests under way when the clients have gone (s; guess).
+LAST_REQUESTS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker is to do; it travels to another process.
+
+    Attributes:
+        hypercorn_file: hypercorn's own settings.
+        app: ``module:name``; None for the application that comes with the broker.
+        broker: of that application, likewise; None to look for it.
+        allow_split: serve with several workers that do not reach each other.
+    """
+
+    settings: Settings
+    hypercorn_file: Path | None = None
+    app: str | None = None
+    broker: str | None = None
+    allow_split: bool = False
+
+
+def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) -> int:
+    """Serve until told to stop; return the exit code.
+
+    Args:
+        sockets: that listen; they are closed.
+        stop: from a supervisor: becomes readable, or ends, when it is time to stop.
+            None to stop on SIGTERM and SIGINT; the second of these ends the process
+            at once.
+    """
+    server = job.settings.server
+    configure_logging(format=server.log_format, level=server.log_level)
+    if server.loop == "uvloop" and find_spec("uvloop") is None:
+        logger.error("uvloop is not installed: pip install 'asgi-broker[server]'")
+        return EXIT_USAGE
+    if stop is not None:
+        # Ctrl-C reaches all processes; the supervisor says when to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        application = _load(job)
+    except LoadError as error:
+        logger.error("%s", error)  # noqa: TRY400 # the user's mistake, not a bug
+        return EXIT_USAGE
+    config = hypercorn_config(job, sockets)
+    with (
+        harden(
+            max_message_bytes=config.websocket_max_message_size,
+            compression=server.compression,
+        ) as connections,
+        tuned_collector(),
+    ):
+        worker = _Worker(job, application, config, connections, stop)
+        try:
+            anyio.run(
+                worker.run,
+                backend="trio" if server.loop == "trio" else "asyncio",
+                backend_options={"use_uvloop": True} if server.loop == "uvloop" else {},
+            )
+        except Exception:
+            logger.exception("the server has failed")
+            return EXIT_FAILURE
+    return EXIT_OK
+
+
+def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
+    """Return hypercorn's settings: its file's, with ours over them."""
+    config = Config()
+    if job.hypercorn_file is not None:
+        config = Config.from_toml(job.hypercorn_file)
+    config.bind = [f"fd://{sock.detach()}" for sock in sockets]
+    config.insecure_bind = []
+    config.quic_bind = []
+    config.workers = 1
+    config.debug = False
+    config.use_reloader = False
+    # WebSockets over HTTP/2 are not sound in hypercorn 0.18: docs/hardening.md.
+    config.alpn_protocols = ["http/1.1"]
+    config.graceful_timeout = LAST_REQUESTS_S + 1  # what is left by then has been cut
+    config.errorlog = logging.getLogger("hypercorn.error")
+    if config.accesslog is not None:
+        config.accesslog = logging.getLogger("hypercorn.access")
+    return config
+
+
+def _load(job: Job) -> Application:
+    if job.app is None:
+        return own_application(job.settings)
+    application = load_application(job.app, job.broker)
+    broker = application.broker
+    if broker is None:
+        logger.warning(
+            "no broker found in %s: at shutdown its clients are cut, not sent away; "
+            "call it `broker` there, or say where it is with --broker module:name",
+            job.app,
+        )
+    elif (
+        job.settings.server.workers > 1
+        and isinstance(broker.backplane, MemoryBackplane)
+        and not job.allow_split
+    ):
+        raise LoadError(
+            f"{job.settings.server.workers} workers, and the broker of {job.app} has "
+            "no backplane: clients of one would not see those of another. Serve with "
+            "--workers 1, or with --allow-split if that is what you want"
+        )
+    return application
+
+
+class _Worker:
+    def __init__(
+        self,
+        job: Job,
+        application: Application,
+        config: Config,
+        connections: Connections,
+        stop: Connection | None,
+    ) -> None:
+        self._settings = job.settings.server
+        self._application = application
+        self._config = config
+        self._connections = connections
+        self._stop = stop
+        self._stopped: float | None = None  # by a signal (s, time.monotonic)
+        self._timer: threading.Timer | None = None
+
+    async def run(self) -> None:
+        """Serve until the shutdown is over."""
+        serve: Callable[..., Awaitable[None]]
+        if sniffio.current_async_library() == "trio":
+            from hypercorn.trio import serve
+        else:
+            from hypercorn.asyncio import serve
+
+            _ignore_failed_handshakes()
+        cutting = anyio.CancelScope()
+        app = ForwardedFor(self._application.app, self._settings.trusted_proxies)
+        async with anyio.create_task_group() as tasks, self._told_to_stop() as told:
+
+            async def shutdown() -> None:
+                await told()
+                await self._send_away()
+                tasks.start_soon(
+                    self._cut_what_is_left, cutting, name="broker: last cut"
+                )
+
+            try:
+                await serve(app, self._config, shutdown_trigger=shutdown)
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+                # Its own scope, not the group's: on asyncio hypercorn leaves this task
+                # in a state in which a cancelled group raises CancelledError.
+                cutting.cancel()
+        logger.info("stopped")
+
+    @asynccontextmanager
+    async def _told_to_stop(
+        self,
+    ) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+        """Listen for the order to stop; what is given waits for it."""
+        if self._stop is None:
+            with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
+
+                async def alone() -> None:
+                    await _next(signals)
+                    self._stopped = time.monotonic()
+                    die_of_the_next(self._stopped)
+
+                yield alone
+            # The receiver has put back the handlers that were there before it.
+            if self._stopped is not None:
+                die_of_the_next(self._stopped)
+            return
+        order = self._stop.fileno()
+        # Where trio's receiver goes back to, when this worker is stopping already.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+
+            async def supervised() -> None:
+                # Whoever stops a group of processes signals the workers as well.
+                async with anyio.create_task_group() as tasks:
+
+                    async def signalled() -> None:
+                        await _next(signals)
+                        tasks.cancel_scope.cancel()
+
+                    tasks.start_soon(signalled, name="broker: SIGTERM")
+                    await anyio.wait_readable(order)
+                    tasks.cancel_scope.cancel()
+
+            yield supervised
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # asyncio's puts back the default
+
+    async def _send_away(self) -> None:
+        deadline_s = self._settings.drain_s
+        self._timer = _exit_after(deadline_s)
+        broker = self._application.broker
+        if broker is None:
+            return
+        try:
+            left = await drain(broker, deadline_s * DRAIN_SHARE)
+        except BrokerError as error:
+            logger.warning("not drained: %s", error)
+        else:
+            logger.info("drained, %d clients had not gone", left)
+
+    async def _cut_what_is_left(self, cutting: anyio.CancelScope) -> None:
+        with cutting:
+            await anyio.sleep(min(LAST_REQUESTS_S, self._settings.drain_s * 0.1))
+            cut = self._connections.abort_all()
+            if cut:
+                logger.info("cut %d connections", cut)
+
+
+async def _next(signals: AsyncIterator[signal.Signals]) -> None:
+    async for each in signals:
+        logger.info("%s: stopping", signal.Signals(each).name)
+        break
+
+
+def _exit_after(deadline_s: float) -> threading.Timer:
+    """End the process after so long, whatever the application does then."""
+
+    def give_up() -> NoReturn:
+        logger.error("not stopped after %g s: exiting now", deadline_s)
+        os._exit(EXIT_FAILURE)
+
+    # A thread, because a loop that is blocked runs no task.
+    timer = threading.Timer(deadline_s, give_up)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _ignore_failed_handshakes() -> None:
+    """Do not log a traceback for everybody who speaks no TLS."""
+    import asyncio
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), ssl.SSLError):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)

@@ -1,0 +1,210 @@
+"""A hypercorn with a misbehaving application, hardened or as it comes.
+
+python -m tests.hosting.server LOOP PORT [--bare] [--compression] [--tls CERT KEY]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import anyio
+import sniffio
+import trio
+import uvloop
+from hypercorn.asyncio import serve as serve_asyncio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_trio
+
+from adapters.hosting.hardening import Connections, harden
+
+LIMIT_BYTES = 1_048_576
+STALL_BYTES = 1_000_000
+
+seen: Counter[str] = Counter()  # what applications were told and did
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Serve what a test asks for by its path."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["type"] == "http":
+        await http(scope, receive, send)
+    else:
+        seen["started"] += 1
+        await receive()  # websocket.connect
+        try:
+            await ENDPOINTS[scope["path"]](receive, send)
+        finally:
+            seen["finished"] += 1
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """Answer, and do nothing."""
+    for _ in range(2):
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+
+
+async def http(scope: Any, receive: Any, send: Any) -> None:
+    """Report vitals; at another path, answer without reading the body."""
+    connections: Connections | None = scope["app"]
+    if scope["path"] == "/abort":
+        seen["aborted"] = connections.abort_all() if connections else 0
+    headers = [(b"connection", b"close")]  # its task is not in the next count
+    head = {"type": "http.response.start", "status": 200, "headers": headers}
+    await send(head)
+    await send(
+        {"type": "http.response.body", "body": json.dumps(vitals(connections)).encode()}
+    )
+
+
+def vitals(connections: Connections | None) -> dict[str, Any]:
+    """Return what could leak."""
+    if sniffio.current_async_library() == "trio":
+        tasks = trio.lowlevel.current_statistics().tasks_living
+    else:
+        tasks = len(asyncio.all_tasks())
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    return {
+        "tasks": tasks,
+        "files": len(os.listdir("/proc/self/fd")),
+        "rss_kib": pages * resource.getpagesize() // 1024,
+        "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "connections": len(connections) if connections is not None else 0,
+        "faults": connections.faults if connections is not None else 0,
+        "seen": seen,
+    }
+
+
+async def until_disconnected(receive: Any, send: Any | None = None) -> None:
+    """Take messages until the client is gone, and echo them."""
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if send is not None:
+            await send(message | {"type": "websocket.send"})
+    seen["disconnected"] += 1
+    seen[f"code {message['code']}"] += 1
+
+
+async def echo(receive: Any, send: Any) -> None:
+    """Behave."""
+    await send({"type": "websocket.accept"})
+    await until_disconnected(receive, send)
+
+
+async def late(receive: Any, send: Any) -> None:
+    """Accept only when told that there is nobody to accept."""
+    await until_disconnected(receive)
+    await send({"type": "websocket.accept"})
+
+
+async def deaf(receive: Any, send: Any) -> None:
+    """Accept, and return with messages unread."""
+    await send({"type": "websocket.accept"})
+    await anyio.sleep(0.5)  # while they pile up
+    await send({"type": "websocket.close", "code": 1008})
+
+
+async def fill(send: Any) -> None:
+    """Send more than a client that does not read can be sent."""
+    while True:
+        await send({"type": "websocket.send", "bytes": bytes(STALL_BYTES)})
+
+
+async def cancelled(receive: Any, send: Any) -> None:
+    """Cancel a send that waits, by a scope."""
+    await send({"type": "websocket.accept"})
+    with anyio.move_on_after(0.5):
+        await fill(send)
+    seen["send cancelled"] += 1
+    await until_disconnected(receive)
+
+
+async def cancelled_natively(receive: Any, send: Any) -> None:
+    """Cancel a send that waits, by its task on asyncio."""
+    if sniffio.current_async_library() == "trio":
+        await cancelled(receive, send)
+        return
+    await send({"type": "websocket.accept"})
+    task = asyncio.create_task(fill(send))
+    await asyncio.wait([task], timeout=0.5)
+    task.cancel()
+    await asyncio.wait([task])
+    seen["send cancelled"] += 1
+    await until_disconnected(receive)
+
+
+async def stalled_return(receive: Any, send: Any) -> None:
+    """Return while the client does not read."""
+    await send({"type": "websocket.accept"})
+    async with anyio.create_task_group() as group:
+        group.start_soon(fill_quietly, send)
+        await anyio.sleep(0.5)
+        group.cancel_scope.cancel()
+
+
+async def fill_quietly(send: Any) -> None:
+    """Fill up to what needs no waiting, then wait."""
+    for _ in range(2):
+        await send({"type": "websocket.send", "bytes": bytes(STALL_BYTES)})
+    await anyio.sleep_forever()
+
+
+async def subprotocol(receive: Any, send: Any) -> None:
+    """Accept what was not offered."""
+    await send({"type": "websocket.accept", "subprotocol": "not offered"})
+
+
+ENDPOINTS = {
+    "/echo": echo,
+    "/late": late,
+    "/deaf": deaf,
+    "/cancelled": cancelled,
+    "/cancelled-natively": cancelled_natively,
+    "/stalled-return": stalled_return,
+    "/subprotocol": subprotocol,
+}
+
+
+def main() -> None:
+    """Serve until a signal ends the process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("loop", choices=["asyncio", "uvloop", "trio"])
+    parser.add_argument("port")
+    parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--compression", action="store_true")
+    parser.add_argument("--tls", nargs=2)
+    options = parser.parse_args()
+    hardening: AbstractContextManager[Connections | None] = nullcontext()
+    if not options.bare:
+        hardening = harden(
+            max_message_bytes=LIMIT_BYTES, compression=options.compression
+        )
+    with hardening as connections:
+        config = Config()
+        config.bind = [f"127.0.0.1:{options.port}"]
+        config.websocket_max_message_size = LIMIT_BYTES
+        config.server_names = ["x", "127.0.0.1", config.bind[0]]
+        if options.tls:
+            config.certfile, config.keyfile = options.tls
+
+        async def with_connections(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope | {"app": connections}, receive, send)
+
+        if options.loop == "trio":
+            trio.run(serve_trio, with_connections, config)
+            return
+        factory = uvloop.new_event_loop if options.loop == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(serve_asyncio(with_connections, config))
+
+
+if __name__ == "__main__":
+    main()
