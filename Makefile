@@ -13,7 +13,7 @@ WORKER ?= asyncio
 .PHONY: serve test check bench clean
 
 serve: $(READY)
-	$(BIN)/hypercorn -c hypercorn.toml --worker-class $(WORKER) adapters.app:app
+	$(BIN)/broker serve --loop $(WORKER)
 
 test: $(READY)
 	@scripts/install-browser

@@ -69,6 +69,7 @@ def throughput(outcome: Outcome, size: Size) -> None:
                     spread = Spread.of([each.per_s for each in results])
                     bars[mode].append(Bar(loop, SERVERS[name], spread))
                 judge_throughput(outcome, loop, mode, found)
+                judge_hosting(outcome, loop, mode, found)
     for mode, title in (("paced", "paced"), ("burst", "bursts")):
         outcome.sections.append(
             Section(
@@ -123,7 +124,9 @@ def judge_throughput(
         ("asyncio", "burst"): 1.3,
     }.get((loop, mode))
     if least is not None:
-        ours, naive = ([each.per_s for each in found[name]] for name in SERVERS)
+        ours, naive = (
+            [each.per_s for each in found[name]] for name in ("ours", "naive")
+        )
         ratio = Spread.ratios(ours, naive)
         outcome.verdicts.append(
             Verdict(
@@ -132,6 +135,24 @@ def judge_throughput(
                 ratio.median >= least,
             )
         )
+
+
+def judge_hosting(
+    outcome: Outcome, loop: str, mode: str, found: dict[str, list[Result]]
+) -> None:
+    """What the hardening, the sockets' options, the logs and the rest cost."""
+    hosted, plain = (
+        [1 / each.cpu_us for each in found[name]] for name in ("hosted", "ours")
+    )
+    ratio = Spread.ratios(hosted, plain)
+    outcome.verdicts.append(
+        Verdict(
+            f"broker serve, {loop}, {mode}: at least 0.95× plain hypercorn, by "
+            "processor time",
+            ratio.show(suffix="×"),
+            ratio.median >= 0.95,
+        )
+    )
 
 
 def stalled_clients(outcome: Outcome, size: Size) -> None:

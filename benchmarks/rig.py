@@ -27,10 +27,16 @@ __all__ = (
 )
 
 LOOPS = ("asyncio", "uvloop", "trio")
-SERVERS = {"ours": "asgi-broker", "naive": "naive loop"}
+# The first is under plain hypercorn, as the loop is.
+SERVERS = {
+    "ours": "asgi-broker",
+    "hosted": "asgi-broker, broker serve",
+    "naive": "naive loop",
+}
 SMALL_BYTES = 128
 
 ROOT = Path(__file__).parents[1]
+QUIET = {**os.environ, "BROKER_SERVER_LOG_LEVEL": "warning"}
 ANSWER_S = 90.0  # longest wait for anything; guess, several times what is needed
 is_linux = Path("/proc/self/schedstat").exists()
 
@@ -164,9 +170,11 @@ def open_rig(
         listener.bind(("127.0.0.1", 0))
         listener.listen(1_024)
         fd = listener.fileno()
-        running = _start(
-            stack, "benchmarks.serve", server, loop, collector, str(fd), fds=(fd,)
-        )
+        words: tuple[str, ...] = ("benchmarks.serve", server, loop, collector, str(fd))
+        if server == "hosted":
+            application = ("adapters.cli", "serve", "benchmarks.hosted:app")
+            words = (*application, "--loop", loop, "--bind", f"fd://{fd}")
+        running = _start(stack, *words, fds=(fd,))
         clients = _start(stack, "benchmarks.load", pipes=subprocess.PIPE)
         _pin(running.pid, clients.pid)
         yield Rig(running, clients, listener.getsockname()[1])
@@ -187,7 +195,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", *words]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdin=pipes, stdout=pipes, pass_fds=fds
+        command, cwd=ROOT, env=QUIET, stdin=pipes, stdout=pipes, pass_fds=fds
     )
     stack.callback(_stop, process)
     return process

@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-__all__ = ("HOSTS", "PATIENCE_S", "Server", "wait_until")
+__all__ = ("HOSTS", "PATIENCE_S", "Server", "free_port", "wait_until")
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0  # what takes longer is taken for a hang
@@ -66,7 +66,7 @@ class Server:
         self.host = host
         self.options = options
         self.variables = variables
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Kept until the server object goes; a restarted server appends.
         # No connection is kept: a server's tasks are counted between requests.
@@ -201,7 +201,8 @@ def wait_until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> N
         time.sleep(POLL_S)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import ASGIApp
 
@@ -73,7 +73,8 @@ def load_application(path: str, broker_path: str | None) -> Application:
     else:
         state = getattr(app, "state", None)
         broker = getattr(state, "broker", getattr(module, "broker", None))
-    return Application(app, broker if isinstance(broker, Broker) else None)
+    known = broker if isinstance(broker, Broker) else None
+    return Application(cast("ASGIApp", app), known)
 
 
 def _import(path: str, what: str) -> tuple[Any, Any]:

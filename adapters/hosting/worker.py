@@ -32,7 +32,7 @@ from adapters.hosting.hardening import Connections, harden
 from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import Settings
 from adapters.hosting.signals import STOP_SIGNALS, die_of_the_next
-from adapters.observability.logs import configure_logging
+from adapters.observability.logs import configure_logging, use_root_logger
 from broker import BrokerError, MemoryBackplane, drain
 
 __all__ = ("EXIT_FAILURE", "EXIT_OK", "EXIT_USAGE", "Job", "run_worker")
@@ -123,9 +123,7 @@ def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
     # WebSockets over HTTP/2 are not sound in hypercorn 0.18: docs/hardening.md.
     config.alpn_protocols = ["http/1.1"]
     config.graceful_timeout = LAST_REQUESTS_S + 1  # what is left by then has been cut
-    config.errorlog = logging.getLogger("hypercorn.error")
-    if config.accesslog is not None:
-        config.accesslog = logging.getLogger("hypercorn.access")
+    use_root_logger(config, access=config.accesslog is not None)
     return config
 
 
@@ -180,7 +178,8 @@ class _Worker:
 
             _ignore_failed_handshakes()
         cutting = anyio.CancelScope()
-        app = ForwardedFor(self._application.app, self._settings.trusted_proxies)
+        # hypercorn's own types of ASGI differ from everybody else's.
+        app: Any = ForwardedFor(self._application.app, self._settings.trusted_proxies)
         async with anyio.create_task_group() as tasks, self._told_to_stop() as told:
 
             async def shutdown() -> None:

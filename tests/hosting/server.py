@@ -157,6 +157,15 @@ async def fill_quietly(send: Any) -> None:
     await anyio.sleep_forever()
 
 
+async def filling(receive: Any, send: Any) -> None:
+    """Send on and on, and listen."""
+    await send({"type": "websocket.accept"})
+    async with anyio.create_task_group() as group:
+        group.start_soon(fill, send)
+        await until_disconnected(receive)
+        group.cancel_scope.cancel()
+
+
 async def subprotocol(receive: Any, send: Any) -> None:
     """Accept what was not offered."""
     await send({"type": "websocket.accept", "subprotocol": "not offered"})
@@ -164,6 +173,7 @@ async def subprotocol(receive: Any, send: Any) -> None:
 
 ENDPOINTS = {
     "/echo": echo,
+    "/filling": filling,
     "/late": late,
     "/deaf": deaf,
     "/cancelled": cancelled,

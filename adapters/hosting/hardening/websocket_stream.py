@@ -97,7 +97,12 @@ class HardenedStream(WSStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Take what the application sends; None when it has finished."""
-        if message is None and not self.closed:
+        if self.closed:
+            # Ignored, as ever; but who only sends, and does not look, would not let
+            # anybody else run.
+            await self.context.sleep(0)
+            return
+        if message is None:
             await self.send(StreamEnding(self.stream_id))
         await super().app_send(message)
 
