@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -286,3 +289,60 @@ def test_three_in_a_conversation(server: Server, browser: Browser) -> None:
         ben.resize(1000, 700)
         SCREENSHOT.parent.mkdir(exist_ok=True)
         browser.driver.save_screenshot(str(SCREENSHOT))
+
+
+@contextmanager
+def other_site() -> Generator[str, None, None]:
+    """Serve an empty page from an origin of its own; yields its URL."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>another site</title>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as httpd:
+        thread = Thread(target=httpd.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+def try_to_connect(tab: Tab, url: str) -> str:
+    """Open a WebSocket from a page; return what became of it."""
+    tab.run(
+        "const socket = new WebSocket(arguments[0]);"
+        "socket.onopen = () => { document.title = 'open'; socket.close(); };"
+        "socket.onclose = ({code}) => {"
+        " if (document.title !== 'open') document.title = String(code); };",
+        url,
+    )
+    wait_until(lambda: tab.run("return document.title") != "another site")
+    title: str = tab.run("return document.title")
+    return title
+
+
+def test_a_page_of_another_site_cannot_connect(
+    server: Server, browser: Browser
+) -> None:
+    """Unless it is listed. The same server, the same browser, another origin."""
+    with other_site() as site:
+        tab = browser.open(site)
+        url = server.url.replace("http", "ws", 1) + "/ws/1"
+        assert try_to_connect(tab, url) == "1006"
+        browser.complaints()  # the browser's own about the 403
+        refused = 'broker_clients_refused_total{reason="origin_not_allowed"} 1.0'
+        assert refused in server.get("/metrics").text
+        assert f"add '{site}' to the broker's origins" in server.log()
+        allowed = {"BROKER_ACCESS_ORIGINS": site}
+        with Server(server.app, server.host, variables=allowed) as open_to_it:
+            tab = browser.open(site)
+            url = open_to_it.url.replace("http", "ws", 1) + "/ws/1"
+            assert try_to_connect(tab, url) == "open"
