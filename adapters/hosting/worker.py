@@ -120,8 +120,7 @@ def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
     config.workers = 1
     config.debug = False
     config.use_reloader = False
-    # WebSockets over HTTP/2 are not sound in hypercorn 0.18: docs/hardening.md.
-    config.alpn_protocols = ["http/1.1"]
+    config.alpn_protocols = ["http/1.1"]  # whatever the file says: docs/hardening.md
     config.graceful_timeout = LAST_REQUESTS_S + 1  # what is left by then has been cut
     use_root_logger(config, access=config.accesslog is not None)
     return config
