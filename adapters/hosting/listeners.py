@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ("ListenError", "SocketOptions", "listen")
 
@@ -59,7 +60,7 @@ def listen(binds: Iterable[str], options: SocketOptions) -> list[socket.socket]:
                     _set_options(sock, options)
                 sock.listen(BACKLOG)
                 sock.setblocking(False)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, OverflowError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise ListenError(f"cannot listen on {bind}: {reason}") from error
     except BaseException:
@@ -77,16 +78,19 @@ def _open(bind: str) -> socket.socket:
         with suppress(FileNotFoundError):  # of a server that was killed
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 os.unlink(path)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(path)
-        return sock
+        return _bound(socket.AF_UNIX, path)
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _bound(family, (host, int(port)))
+
+
+def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:
     sock = socket.socket(family)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, int(port)))
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
     except BaseException:
         sock.close()
         raise

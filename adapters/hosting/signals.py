@@ -6,8 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ("STOP_SIGNALS", "die_of_the_next")
+__all__ = ("STOP_SIGNALS", "call_first", "die_of_the_next")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -34,3 +35,23 @@ def die_of_the_next(first: float, before: Callable[[], None] = lambda: None) -> 
 
     for each in STOP_SIGNALS:
         signal.signal(each, on_signal)
+
+
+def call_first(call: Callable[[], None]) -> None:
+    """Have signals that tell to stop call something before what handles them now.
+
+    Args:
+        call: in the main thread, between any two of its instructions; may be called
+            again before it has returned, and may change the handlers.
+    """
+    for each in STOP_SIGNALS:
+        signal.signal(each, _both(call, signal.getsignal(each)))
+
+
+def _both(call: Callable[[], None], then: Any) -> Callable[[int, Any], None]:
+    def on_signal(number: int, frame: Any) -> None:
+        call()
+        if callable(then):
+            then(number, frame)
+
+    return on_signal

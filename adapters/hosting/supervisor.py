@@ -53,6 +53,8 @@ class _Workers:
         self._deadline: float | None = None
         self._processes: list[BaseProcess] = []
         self._stops: list[Connection] = []  # a worker stops when its one is closed
+        # Readable after a signal, which by itself does not end a wait (PEP 475).
+        self._woken, self._wake = context.Pipe(duplex=False)
         for number in range(1, job.settings.server.workers + 1):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(
@@ -81,7 +83,10 @@ class _Workers:
         running = {process.sentinel: process for process in self._processes}
         code = EXIT_OK
         while running:
-            for sentinel in wait(list(running), self._patience_s()):
+            stirring = [self._woken] if self._deadline is None else []
+            for sentinel in wait([*running, *stirring], self._patience_s()):
+                if sentinel is self._woken:
+                    continue
                 assert isinstance(sentinel, int)
                 process = running.pop(sentinel)
                 process.join()
@@ -109,7 +114,7 @@ class _Workers:
     def _stop(self) -> None:
         if self._deadline is None:
             self._deadline = time.monotonic() + self._drain_s + MERCY_S
-            for stop in self._stops:
+            for stop in (*self._stops, self._wake):
                 stop.close()
 
     def _kill(self) -> None:

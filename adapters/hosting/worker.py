@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import sniffio
@@ -31,7 +31,7 @@ from adapters.hosting.collector import tuned_collector
 from adapters.hosting.hardening import Connections, harden
 from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import Settings
-from adapters.hosting.signals import STOP_SIGNALS, die_of_the_next
+from adapters.hosting.signals import STOP_SIGNALS, call_first, die_of_the_next
 from adapters.observability.logs import configure_logging, use_root_logger
 from broker import BrokerError, MemoryBackplane, drain
 
@@ -165,7 +165,7 @@ class _Worker:
         self._connections = connections
         self._stop = stop
         self._stopped: float | None = None  # by a signal (s, time.monotonic)
-        self._timer: threading.Timer | None = None
+        self._deadline = _Deadline(self._settings.drain_s)
 
     async def run(self) -> None:
         """Serve until the shutdown is over."""
@@ -191,8 +191,7 @@ class _Worker:
             try:
                 await serve(app, self._config, shutdown_trigger=shutdown)
             finally:
-                if self._timer is not None:
-                    self._timer.cancel()
+                self._deadline.cancel()
                 # Its own scope, not the group's: on asyncio hypercorn leaves this task
                 # in a state in which a cancelled group raises CancelledError.
                 cutting.cancel()
@@ -205,11 +204,12 @@ class _Worker:
         """Listen for the order to stop; what is given waits for it."""
         if self._stop is None:
             with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
+                # The receiver tells the event loop, which may be blocked.
+                call_first(self._on_signal)
 
                 async def alone() -> None:
                     await _next(signals)
-                    self._stopped = time.monotonic()
-                    die_of_the_next(self._stopped)
+                    self._on_signal()
 
                 yield alone
             # The receiver has put back the handlers that were there before it.
@@ -236,14 +236,19 @@ class _Worker:
             yield supervised
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # asyncio's puts back the default
 
+    def _on_signal(self) -> None:
+        if self._stopped is None:
+            self._stopped = time.monotonic()
+            self._deadline.start()
+            die_of_the_next(self._stopped)
+
     async def _send_away(self) -> None:
-        deadline_s = self._settings.drain_s
-        self._timer = _exit_after(deadline_s)
+        self._deadline.start()
         broker = self._application.broker
         if broker is None:
             return
         try:
-            left = await drain(broker, deadline_s * DRAIN_SHARE)
+            left = await drain(broker, self._settings.drain_s * DRAIN_SHARE)
         except BrokerError as error:
             logger.warning("not drained: %s", error)
         else:
@@ -263,18 +268,31 @@ async def _next(signals: AsyncIterator[signal.Signals]) -> None:
         break
 
 
-def _exit_after(deadline_s: float) -> threading.Timer:
-    """End the process after so long, whatever the application does then."""
+class _Deadline:
+    """Ends the process so long after it was told to stop, whatever its loop does."""
 
-    def give_up() -> NoReturn:
-        logger.error("not stopped after %g s: exiting now", deadline_s)
-        os._exit(EXIT_FAILURE)
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._told, self._over = threading.Event(), threading.Event()
+        # A thread, because a loop that is blocked runs no task; there from the start,
+        # because a signal handler cannot start one without the risk of a deadlock.
+        threading.Thread(
+            target=self._watch, name="broker: deadline", daemon=True
+        ).start()
 
-    # A thread, because a loop that is blocked runs no task.
-    timer = threading.Timer(deadline_s, give_up)
-    timer.daemon = True
-    timer.start()
-    return timer
+    def start(self) -> None:
+        if not self._told.is_set():
+            self._told.set()
+
+    def cancel(self) -> None:
+        self._over.set()
+        self._told.set()
+
+    def _watch(self) -> None:
+        self._told.wait()
+        if not self._over.wait(self._after_s):
+            logger.error("not stopped after %g s: exiting now", self._after_s)
+            os._exit(EXIT_FAILURE)
 
 
 def _ignore_failed_handshakes() -> None:

@@ -302,7 +302,7 @@ def other_site() -> Generator[str, None, None]:
             self.end_headers()
             self.wfile.write(b"<!doctype html><title>another site</title>")
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as httpd:

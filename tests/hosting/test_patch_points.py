@@ -7,7 +7,6 @@ import inspect
 from importlib import import_module, metadata
 from typing import Any
 
-import hypercorn
 import pytest
 from hypercorn.config import Config
 
@@ -135,7 +134,7 @@ def test_a_missing_or_changed_method_is_refused(
 
 
 def test_a_missing_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(hypercorn.protocol.h11, "WSStream")
+    monkeypatch.delattr(import_module("hypercorn.protocol.h11"), "WSStream")
     with pytest.raises(RuntimeError, match=r"hypercorn\.protocol\.h11\.WSStream"):
         with harden(max_message_bytes=1):
             raise AssertionError("it was hardened")

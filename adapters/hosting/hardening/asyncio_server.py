@@ -61,8 +61,6 @@ class AsyncioTaskGroup(TaskGroup):
 class AsyncioServer(TCPServer):
     """One connection, whose fault, stall or end is nobody else's."""
 
-    protocol: HardenedWrapper
-
     def __init__(self, connections: Connections, *args: Any) -> None:
         super().__init__(*args)
         self._connections = connections
@@ -121,6 +119,7 @@ class AsyncioServer(TCPServer):
         await super()._initiate_server_close()
 
     def _end_in_time(self) -> None:
+        assert isinstance(self.protocol, HardenedWrapper)
         self.protocol.is_deaf = True
         self._set_deadline()
 

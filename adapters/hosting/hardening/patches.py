@@ -20,6 +20,8 @@ from .websocket_stream import HardenedHandshake, HardenedStream
 
 __all__ = ("PATCH_POINTS", "harden")
 
+PACKAGE = "adapters.hosting.hardening"
+
 # {module: {class that it uses: {method of it: its parameters, without `self`}}};
 # methods that are overridden, called, or called by what is overridden.
 PATCH_POINTS: dict[str, dict[str, dict[str, str]]] = {
@@ -149,7 +151,7 @@ def _check() -> None:
         for name, methods in classes.items():
             where = f"{module}.{name}"
             found = getattr(import_module(module), name, None)
-            if not inspect.isclass(found) or found.__module__.startswith(__package__):
+            if not inspect.isclass(found) or found.__module__.startswith(PACKAGE):
                 _refuse(f"{version} whose {where} is {found!r}")
             for method, expected in methods.items():
                 function = getattr(found, method, None)

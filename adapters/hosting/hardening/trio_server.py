@@ -61,7 +61,6 @@ class TrioTaskGroup(TaskGroup):
 class TrioServer(TCPServer):
     """One connection, whose fault, stall or end is nobody else's."""
 
-    protocol: HardenedWrapper
     _watch: trio.Nursery
 
     def __init__(self, connections: Connections, *args: Any) -> None:
@@ -120,6 +119,7 @@ class TrioServer(TCPServer):
             await super()._initiate_server_close()
 
     def _end_in_time(self) -> None:
+        assert isinstance(self.protocol, HardenedWrapper)
         self.protocol.is_deaf = True
         self._set_deadline()
 
@@ -134,7 +134,8 @@ class TrioServer(TCPServer):
 
     async def _hang_up(self) -> None:
         with suppress(*GONE):
-            if isinstance(self.stream, trio.SSLStream):
-                await self.stream.aclose()  # TLS cannot be closed by halves
+            stream: trio.abc.Stream = self.stream  # hypercorn says: always TLS
+            if isinstance(stream, trio.SocketStream):
+                await stream.send_eof()  # the reader waits for the client's end
             else:
-                await self.stream.send_eof()  # the reader waits for the client's end
+                await stream.aclose()  # TLS cannot be closed by halves

@@ -77,8 +77,6 @@ class BoundedBuffer(WebsocketBuffer):
 class HardenedStream(WSStream):
     """A WebSocket that tells client and application why it ends, and does end."""
 
-    handshake: HardenedHandshake
-
     def __init__(self, max_message_bytes: int, *args: Any) -> None:
         super().__init__(*args)
         self.buffer = BoundedBuffer(max_message_bytes)
