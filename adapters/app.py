@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -46,7 +47,10 @@ SECURITY_HEADERS = {
 
 
 def create_app(
-    broker: Broker | None = None, *, metrics_from: Sequence[str] = ()
+    broker: Broker | None = None,
+    *,
+    metrics_from: Sequence[str] = (),
+    collectors: Iterable[Any] = (),
 ) -> Starlette:
     """Return the application; it runs the broker for as long as it runs itself.
 
@@ -55,6 +59,7 @@ def create_app(
             is on its own. It is at ``app.state.broker``.
         metrics_from: networks whose hosts may read ``/metrics``; it is not there if
             there are none.
+        collectors: Prometheus' collectors of whoever serves, for ``/metrics``.
     """
     endpoints = Endpoints(Broker() if broker is None else broker)
     app = Starlette(
@@ -67,7 +72,9 @@ def create_app(
     if metrics_from:
         from .observability.prometheus import metrics_endpoint
 
-        endpoint = metrics_endpoint(endpoints.broker, allowed=metrics_from)
+        endpoint = metrics_endpoint(
+            endpoints.broker, allowed=metrics_from, others=collectors
+        )
         app.add_route("/metrics", endpoint)
     return app
 

@@ -10,6 +10,8 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from adapters.app import create_app
+from adapters.hosting.hardening import Connections
+from adapters.hosting.metrics import ConnectionCollector
 from adapters.hosting.settings import Settings
 from broker import Backplane, Broker, MemoryBackplane
 
@@ -33,8 +35,12 @@ class Application:
     broker: Broker | None
 
 
-def own_application(settings: Settings) -> Application:
-    """Return the application that comes with the broker, as the settings want it."""
+def own_application(settings: Settings, connections: Connections) -> Application:
+    """Return the application that comes with the broker, as the settings want it.
+
+    Args:
+        connections: of the server; for ``/metrics``.
+    """
     backplane: Backplane = MemoryBackplane()
     if settings.server.tracing:
         from adapters.observability.opentelemetry import traced
@@ -46,9 +52,12 @@ def own_application(settings: Settings) -> Application:
         limits=settings.limits,
         origins=settings.access.origins,
     )
-    return Application(
-        create_app(broker, metrics_from=settings.server.metrics_from), broker
+    app = create_app(
+        broker,
+        metrics_from=settings.server.metrics_from,
+        collectors=[ConnectionCollector(connections)],
     )
+    return Application(app, broker)
 
 
 def load_application(path: str, broker_path: str | None) -> Application:

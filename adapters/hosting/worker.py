@@ -28,6 +28,7 @@ from adapters.hosting.application import (
     own_application,
 )
 from adapters.hosting.collector import tuned_collector
+from adapters.hosting.files import raise_file_limit
 from adapters.hosting.hardening import Connections, harden
 from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import Settings
@@ -83,11 +84,7 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
     if stop is not None:
         # Ctrl-C reaches all processes; the supervisor says when to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        application = _load(job)
-    except LoadError as error:
-        logger.error("%s", error)  # noqa: TRY400 # the user's mistake, not a bug
-        return EXIT_USAGE
+    raise_file_limit(job.settings.limits.max_sessions)
     config = hypercorn_config(job, sockets)
     with (
         harden(
@@ -96,6 +93,11 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
         ) as connections,
         tuned_collector(),
     ):
+        try:
+            application = _load(job, connections)
+        except LoadError as error:
+            logger.error("%s", error)  # noqa: TRY400 # the user's mistake, not a bug
+            return EXIT_USAGE
         worker = _Worker(job, application, config, connections, stop)
         try:
             anyio.run(
@@ -126,9 +128,9 @@ def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
     return config
 
 
-def _load(job: Job) -> Application:
+def _load(job: Job, connections: Connections) -> Application:
     if job.app is None:
-        return own_application(job.settings)
+        return own_application(job.settings, connections)
     application = load_application(job.app, job.broker)
     broker = application.broker
     if broker is None:

@@ -251,7 +251,7 @@ def metrics_response(registry: CollectorRegistry, accept: str) -> Response:
 
 
 def metrics_endpoint(
-    broker: Broker, *, allowed: Sequence[str]
+    broker: Broker, *, allowed: Sequence[str], others: Iterable[Collector] = ()
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return an endpoint for Starlette or FastAPI: the broker's and the process' own.
 
@@ -264,6 +264,7 @@ def metrics_endpoint(
             others get 403. A peer without an address, as on a Unix socket, is local
             and may. An IPv4 peer of an IPv6 socket (``::ffff:10.0.0.1``) counts as
             IPv4.
+        others: collectors besides the broker's and the process' own.
 
     Raises:
         ValueError: one that is no network, such as ``10.0.0.1/8``.
@@ -271,7 +272,8 @@ def metrics_endpoint(
     networks = [ip_network(network) for network in allowed]
     # Not the global one: two applications in one process do not collide.
     registry = CollectorRegistry()
-    registry.register(BrokerCollector(broker))
+    for collector in (BrokerCollector(broker), *others):
+        registry.register(collector)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 

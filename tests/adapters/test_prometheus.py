@@ -21,6 +21,8 @@ from prometheus_client.registry import DuplicateTimeseries
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from adapters.hosting.hardening import Connections
+from adapters.hosting.metrics import ConnectionCollector
 from adapters.observability.prometheus import (
     BrokerCollector,
     families,
@@ -419,7 +421,8 @@ def test_docs_list_exactly_what_is_exported() -> None:
     )
     documented = sorted((name, label, kind) for name, label, kind in rows)
     exported = []
-    for family in BrokerCollector(Broker()).describe():
+    server = ConnectionCollector(Connections())
+    for family in (*BrokerCollector(Broker()).describe(), *server.collect()):
         suffix = "_total" if family.type == "counter" else ""
         label = LABELS[family.name][0] if family.name in LABELS else ""
         exported.append((family.name + suffix, label, family.type))
