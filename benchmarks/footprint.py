@@ -6,9 +6,10 @@ import time
 from contextlib import ExitStack
 from functools import partial
 
+from adapters.hosting.collector import THRESHOLDS
+
 from .results import Outcome, Section, Spread, Verdict, alternate
 from .rig import SERVERS, SMALL_BYTES, Rig, Size, connected, open_rig
-from .serve import THRESHOLDS
 
 __all__ = ("collector", "idle_memory")
 

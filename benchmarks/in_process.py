@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import anyio
 
+from adapters.hosting.collector import THRESHOLDS
+
 from .contenders import CONTENDERS, PAYLOAD_BYTES, Contender, Publish, Tally
 from .results import Bar, Chart, Outcome, Section, Spread, Verdict
-from .serve import THRESHOLDS
 
 __all__ = ("Size", "run")
 

@@ -14,7 +14,7 @@ import argparse
 import gc
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import anyio
@@ -25,12 +25,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from adapters.asgi.websocket import open_session
+from adapters.hosting.collector import tuned_collector
 from broker import Broker, Limits
 
-__all__ = ("THRESHOLDS", "make_app", "stamped")
+__all__ = ("make_app", "stamped")
 
 TOPIC = "chat"
-THRESHOLDS = (100_000, 50, 50)
 
 Publish: TypeAlias = Callable[[str], Awaitable[Any]]
 Endpoint: TypeAlias = Callable[[WebSocket], Awaitable[None]]
@@ -95,12 +95,10 @@ def make_app(server: str, collector: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
+        tuned = tuned_collector() if collector == "tuned" else nullcontext()
         async with broker:
-            if collector == "tuned":
-                gc.collect()
-                gc.freeze()
-                gc.set_threshold(*THRESHOLDS)
-            yield
+            with tuned:
+                yield
 
     app = Starlette(
         routes=[

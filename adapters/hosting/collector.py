@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 
-__all__ = ("tuned_collector",)
+__all__ = ("THRESHOLDS", "tuned_collector")
 
 # Cancel scopes are reference cycles, and with the default thresholds full collections,
 # each of which walks all connections, take a third of the throughput on trio:
