@@ -80,6 +80,9 @@ class Link(Protocol):
         Returns:
             The position after which every message will be delivered; None for a
             pattern.
+
+        Raises:
+            LimitExceeded: ``Limits.max_topics`` are remembered; nothing was changed.
         """
         ...
 

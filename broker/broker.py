@@ -179,6 +179,7 @@ class Broker(AsyncContextManagerMixin):
             UsageError: no topic, rules that disagree, ``since`` or ``recent`` with
                 more than one topic, a pattern or each other, bounds out of range;
                 nothing was subscribed.
+            LimitExceeded: ``Limits.max_topics`` are in use; nothing was subscribed.
             BrokerClosed, BackplaneError: nothing was subscribed.
             SlowConsumer: more came while history was read than the outbox holds.
 

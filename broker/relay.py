@@ -9,7 +9,13 @@ import anyio.lowlevel
 
 from .backplane import Link
 from .config import Overflow, RuleBook
-from .errors import BackplaneError, RecoveryImpossible, SlowConsumer, UsageError
+from .errors import (
+    BackplaneError,
+    LimitExceeded,
+    RecoveryImpossible,
+    SlowConsumer,
+    UsageError,
+)
 from .message import Gap, Item, Message, Position
 from .state.budget import Budget
 from .state.fifo import FifoOutbox
@@ -55,10 +61,12 @@ class _Interest:
         self.is_live = False
         self.position: Position | None = None
         self.changed = anyio.Event()
-        self.error: BackplaneError | None = None
+        self.error: BackplaneError | LimitExceeded | None = None
 
     def check(self) -> None:
         """Raise what went wrong, afresh for each who asks."""
+        if isinstance(self.error, LimitExceeded):
+            raise LimitExceeded(self.error.name, self.error.limit) from self.error
         if self.error is not None:
             raise BackplaneError(str(self.error)) from self.error
 
@@ -119,6 +127,7 @@ class Relay:
 
         Raises:
             BackplaneError: the link failed; the subscriber is not attached.
+            LimitExceeded: ``max_topics`` are in use; likewise.
             SlowConsumer: more came while history was read than its outbox holds; it
                 is not attached.
             UsageError: ``since`` or ``recent`` with a pattern or with each other; it
@@ -304,7 +313,7 @@ class Relay:
                 interest.is_live = False
                 interest.changed = anyio.Event()
                 await link.unsubscribe(name)
-        except BackplaneError as error:
+        except (BackplaneError, LimitExceeded) as error:
             interest.error = error
             interest.changed.set()
         if interest.error is not None:

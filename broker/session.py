@@ -212,6 +212,9 @@ class Session(Generic[FrameT]):
                 attached = await core.relay.attach(
                     core.link, topic, lane, since=since, recent=recent
                 )
+            except LimitExceeded as error:
+                self._fault = error
+                raise
             except SlowConsumer:  # more came while history was read than fits
                 self.end(Ending.of(EndKind.SLOW_CONSUMER))
                 raise SessionEnded(self.ended_by) from None

@@ -13,6 +13,7 @@ from broker import (
     BrokerClosed,
     Hooks,
     InvalidTopic,
+    LimitExceeded,
     Limits,
     MemoryBackplane,
     Message,
@@ -472,3 +473,28 @@ async def test_reading_twice_at_once_is_refused() -> None:
             with pytest.raises(anyio.BusyResourceError):
                 sub.receive_nowait()
             tasks.cancel_scope.cancel()
+
+
+async def test_one_topic_too_many_is_refused_to_its_subscriber_alone() -> None:
+    """Not to the node: the task that subscribes for everybody goes on."""
+    async with Broker(limits=Limits(max_topics=1)) as broker:
+        async with broker.subscribe("a") as sub:
+            for _ in range(2):
+                with pytest.raises(LimitExceeded, match="max_topics is 1"):
+                    async with broker.subscribe("b"):
+                        pytest.fail("not reached")
+            await broker.publish("a", "still here")
+            assert payloads(take_all(sub)) == ["still here"]
+        async with broker.subscribe("b"):
+            assert broker.statistics().topics == 1
+
+
+async def test_a_client_that_subscribes_one_topic_too_many_ends_alone() -> None:
+    async with Broker(limits=Limits(max_topics=1)) as broker:
+        async with broker.subscribe("a"):
+            async with connected(broker) as (client, session):
+                await session.subscribe("b")
+            assert client.close_code == 1008
+            assert client.close_reason == "max_topics is 1, and all are in use"
+        async with broker.subscribe("b"):
+            assert broker.is_running
