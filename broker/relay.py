@@ -297,6 +297,9 @@ class Relay:
             self._look_at(name)
 
     def _look_at(self, name: str) -> None:
+        # To the end: what has been left before must be left before, because a topic
+        # that is left makes room for another.
+        self._changes.pop(name, None)
         self._changes[name] = None
         self._changed.notify()
 
