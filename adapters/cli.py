@@ -12,6 +12,10 @@ from typing import Any
 try:
     import click
     import hypercorn  # noqa: F401
+    import prometheus_client  # noqa: F401
+    import pythonjsonlogger  # noqa: F401
+    import starlette  # noqa: F401
+    import trio  # noqa: F401
 except ModuleNotFoundError as error:
     raise SystemExit(
         "the broker command needs the server's packages: "

@@ -88,7 +88,7 @@ def load_application(path: str, broker_path: str | None) -> Application:
 
 def _import(path: str, what: str) -> tuple[Any, Any]:
     module_name, _, name = path.partition(":")
-    if not module_name or not name:
+    if not module_name or not name or module_name.startswith("."):
         raise LoadError(f"{what} {path!a}: write module:name, such as main:app")
     if "" not in sys.path:
         sys.path.insert(0, "")

@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +74,25 @@ def _open(bind: str) -> socket.socket:
         return socket.socket(fileno=int(bind.removeprefix("fd://")))
     if bind.startswith("unix:"):
         path = bind.removeprefix("unix:")
-        with suppress(FileNotFoundError):  # of a server that was killed
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.unlink(path)
+        _remove_stale(path)
         return _bound(socket.AF_UNIX, path)
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return _bound(family, (host, int(port)))
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a server that was killed; one that answers stays."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except FileNotFoundError:
+        pass
+    except ConnectionRefusedError:
+        os.unlink(path)
 
 
 def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:

@@ -84,27 +84,28 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
     if stop is not None:
         # Ctrl-C reaches all processes; the supervisor says when to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise_file_limit(job.settings.limits.max_sessions)
     config = hypercorn_config(job, sockets)
-    with (
-        harden(
-            max_message_bytes=config.websocket_max_message_size,
-            compression=server.compression,
-        ) as connections,
-        tuned_collector(),
-    ):
+    with harden(
+        max_message_bytes=config.websocket_max_message_size,
+        compression=server.compression,
+    ) as connections:
         try:
             application = _load(job, connections)
         except LoadError as error:
             logger.error("%s", error)  # noqa: TRY400 # the user's mistake, not a bug
             return EXIT_USAGE
+        if application.broker is not None:
+            raise_file_limit(application.broker.limits.max_sessions)
         worker = _Worker(job, application, config, connections, stop)
         try:
-            anyio.run(
-                worker.run,
-                backend="trio" if server.loop == "trio" else "asyncio",
-                backend_options={"use_uvloop": True} if server.loop == "uvloop" else {},
-            )
+            with tuned_collector():
+                anyio.run(
+                    worker.run,
+                    backend="trio" if server.loop == "trio" else "asyncio",
+                    backend_options={"use_uvloop": server.loop == "uvloop"}
+                    if server.loop != "trio"
+                    else {},
+                )
         except Exception:
             logger.exception("the server has failed")
             return EXIT_FAILURE

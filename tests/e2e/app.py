@@ -1,9 +1,10 @@
-"""What the end-to-end tests talk to: our chat and the naive loop, side by side."""
+"""What the end-to-end tests talk to: our chats and the naive loop, side by side."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from adapters.asgi.lifespan import broker_lifespan
 from adapters.asgi.websocket import open_session
-from broker import Broker, Frames, Limits
+from broker import Broker, Frames, Limits, Overflow
 
 limits = Limits(
     max_message_bytes=262_144,
@@ -32,6 +33,11 @@ limits = Limits(
     grace_s=1,
 )
 broker = Broker(limits=limits)
+# Whoever says nothing is ended.
+quiet = Broker(limits=Limits(silence_s=1, grace_s=1))
+# Whoever does not read stays, and costs little.
+small = Broker(limits=Limits(max_outbox_bytes=262_144, stall_s=120, grace_s=1))
+brokers = {"ours": broker, "quiet": quiet, "small": small}
 naive: list[WebSocket] = []
 
 
@@ -44,6 +50,23 @@ async def ours(websocket: WebSocket) -> None:
                 await session.subscribe(text.removeprefix("subscribe "))
             else:
                 await broker.publish("all", text)
+
+
+async def room(websocket: WebSocket) -> None:
+    """The same with a topic of one's own."""
+    topic = websocket.path_params["topic"]
+    async with open_session(websocket, broker) as session:
+        await session.subscribe(topic)
+        async for text in session:
+            await broker.publish(topic, text)
+
+
+async def listener(websocket: WebSocket) -> None:
+    """Everybody in one topic of the broker that the path names; nobody answers."""
+    own = brokers[websocket.url.path.removeprefix("/")]
+    async with open_session(websocket, own, overflow=Overflow.DROP_OLDEST) as session:
+        await session.subscribe("all")
+        await session.wait_ended()
 
 
 async def deaf(websocket: WebSocket) -> None:
@@ -70,29 +93,41 @@ async def naive_loop(websocket: WebSocket) -> None:
 
 
 async def publish(request: Request) -> JSONResponse:
-    """Send numbered messages of a size to all: with the broker, or with the loop.
+    """Send numbered messages of a size to all: with a broker, or with the loop.
 
-    About a hundred per second: what a healthy client reads with ease.
+    At most a hundred per second: what a healthy client reads with ease. Each says when
+    it was published (s, time.monotonic, which is one clock for all processes).
     """
     query = request.query_params
     padding = "x" * int(query["size"])
+    pause_s = 1 / int(query.get("per_s", 100))
     for number in range(int(query["messages"])):
-        await anyio.sleep(0.01)
-        text = f"{number}:{padding}"
-        if query["to"] == "ours":
-            await broker.publish("all", text)
+        await anyio.sleep(pause_s)
+        text = f"{number}:{time.monotonic()}:{padding}"
+        if query["to"] in brokers:
+            await brokers[query["to"]].publish("all", text)
         else:
-            for websocket in naive:
+            # A copy: who leaves meanwhile would make the loop skip somebody.
+            for websocket in tuple(naive):
                 with suppress(Exception):
                     await websocket.send_text(text)
     return JSONResponse({"published": query["messages"]})
 
 
-async def vitals(_: Request) -> JSONResponse:
-    """Report what could leak."""
-    numbers: dict[str, Any] = asdict(broker.statistics())
+def statistics(of: Broker) -> dict[str, Any]:
+    numbers: dict[str, Any] = asdict(of.statistics())
     totals = numbers.pop("totals")
     numbers["ended"] = {kind.value: n for kind, n in totals["ended"].items()}
+    numbers["dropped"] = sum(totals["dropped"].values())
+    return numbers
+
+
+async def vitals(_: Request) -> JSONResponse:
+    """Report what could leak: of the main broker, of the others, of the process."""
+    of = {name: statistics(each) for name, each in brokers.items()}
+    numbers = of.pop("ours") | of
+    numbers["pid"] = os.getpid()
+    numbers["naive"] = len(naive)
     if sniffio.current_async_library() == "trio":
         numbers["tasks"] = trio.lowlevel.current_statistics().tasks_living
     else:
@@ -105,10 +140,14 @@ routes = [
     Route("/", vitals),
     Route("/publish", publish, methods=["POST"]),
     WebSocketRoute("/ours", ours),
+    WebSocketRoute("/room/{topic}", room),
+    WebSocketRoute("/quiet", listener),
+    WebSocketRoute("/small", listener),
     WebSocketRoute("/deaf", deaf),
     WebSocketRoute("/refused", refused),
     WebSocketRoute("/naive", naive_loop),
 ]
 app: Callable[..., Awaitable[None]] = Starlette(
-    routes=routes, lifespan=broker_lifespan(broker)
+    routes=routes,
+    lifespan=broker_lifespan(broker, broker_lifespan(quiet, broker_lifespan(small))),
 )

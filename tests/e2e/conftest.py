@@ -1,4 +1,4 @@
-"""One server per event loop for all end-to-end tests."""
+"""One server per host for all tests of a module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import pytest
 
 from tests.serving import Server
 
+# Hypercorn as it comes, and hardened; uvloop hardened only, to save the time.
+HYPERCORNS = [
+    "asyncio",
+    "uvloop",
+    "trio",
+    "serve-asyncio",
+    "serve-uvloop",
+    "serve-trio",
+]
+USER_TIMEOUT_S = 2  # of `broker serve`: soon enough to be waited for
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop", "trio"])
+
+@pytest.fixture(scope="module", params=HYPERCORNS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A real hypercorn; a traceback in its log fails the last test that used it."""
-    with Server("tests.e2e.app:app", request.param) as server:
+    """A real server; a traceback in its log fails the last test that used it."""
+    variables = {"BROKER_SERVER_USER_TIMEOUT_S": str(USER_TIMEOUT_S)}
+    with Server("tests.e2e.app:app", request.param, variables=variables) as server:
         yield server

@@ -193,7 +193,7 @@ def test_descriptors_of_the_wrong_kind(tmp_path: Path) -> None:
     datagrams = socket.socket(type=socket.SOCK_DGRAM)
     file = os.open(tmp_path / "file", os.O_CREAT)
     try:
-        with pytest.raises(ListenError, match=r"fd://.*not supported"):
+        with pytest.raises(ListenError, match=r"cannot listen on fd://"):
             listen([f"fd://{datagrams.detach()}"], OPTIONS)
         with pytest.raises(ListenError, match=r"fd://.*Socket operation on non-socket"):
             listen([f"fd://{file}"], OPTIONS)
@@ -236,3 +236,13 @@ def test_nothing_is_said_where_all_is_well(
 ) -> None:
     opened("127.0.0.1:0", f"unix:{tmp_path}/s")
     assert caplog.records == []
+
+
+def test_the_socket_of_a_server_that_answers_is_not_taken(
+    tmp_path: Path, opened: Callable[..., list[socket.socket]]
+) -> None:
+    opened(f"unix:{tmp_path}/s")
+    with pytest.raises(ListenError, match="Address already in use"):
+        listen([f"unix:{tmp_path}/s"], OPTIONS)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/s")

@@ -1,0 +1,464 @@
+"""The ``broker`` command: what it prints, refuses and serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from adapters.cli import main
+from adapters.hosting.settings import load_settings
+from tests.serving import PATIENCE_S, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where every test runs: no files and no variables of anybody else's."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("BROKER_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def invoke(*arguments: str, **variables: str) -> Result:
+    """Run the command here; only what does not serve may be run so."""
+    return CliRunner().invoke(main, arguments, env=variables)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "adapters.cli", *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own, which is expected to end by itself."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment(**variables),
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Running:
+    """The command, serving from this folder."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Any) -> None:
+        self.process = process
+        self.port = port
+        self._log = log
+
+    def log(self) -> str:
+        self._log.seek(0)
+        return str(self._log.read().decode())
+
+    def get(self, path: str) -> str:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
+            return str(response.read().decode())
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def serving(*arguments: str, workers: int = 1) -> Iterator[Running]:
+    """Serve on a free port; wait until all workers do."""
+    port = free_port()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command("serve", *arguments, "--bind", f"127.0.0.1:{port}"),
+            env=environment(BROKER_SERVER_DRAIN_S="5"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        running = Running(process, port, log)
+
+        def is_up() -> bool:
+            assert process.poll() is None, running.log()
+            return running.log().count("Running on") == workers
+
+        try:
+            wait_until(is_up)
+            yield running
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def last_line(result: Result | subprocess.CompletedProcess[str]) -> str:
+    """Return the problem; all that stands before it is click's usage."""
+    *before, last = result.stderr.splitlines()
+    assert not before or before[0].startswith("Usage: ")
+    assert "Traceback" not in result.stderr
+    return last
+
+
+def test_help_and_version() -> None:
+    for flag in ("--help", "-h"):
+        shown = invoke(flag)
+        assert shown.exit_code == 0
+        assert "serve" in shown.output
+        assert "check-config" in shown.output
+        assert "Exit codes: 0 stopped as asked" in shown.output
+    for flag in ("--bind", "--loop", "--workers", "--allow-split", "--config"):
+        assert flag in invoke("serve", "-h").output
+    shown = invoke("--version")
+    assert shown.exit_code == 0
+    assert version("asgi-broker") in shown.output
+
+
+def rows(result: Result) -> dict[str, tuple[str, str]]:
+    """Return {setting: (value, source)} as it was printed."""
+    assert result.exit_code == 0, result.stderr
+    found = {}
+    for line in result.stdout.splitlines():
+        setting, _, source = line.rpartition("  # ")
+        key, _, value = setting.strip().partition(" = ")
+        found[key] = value, source
+    return found
+
+
+def test_check_config_names_a_source_for_every_setting() -> None:
+    shown = rows(invoke("check-config"))
+    assert shown["server.loop"] == ('"asyncio"', "default")
+    assert shown["limits.bytes_per_s"] == ("1048576.0", "default")
+    assert {source for _, source in shown.values()} == {"default"}
+    expected = [key for key, _, _ in load_settings().rows()]
+    assert list(shown) == expected
+
+
+def test_flags_before_variables_before_our_file_before_hypercorns(
+    empty_folder: Path,
+) -> None:
+    """Both files are found in the working directory by themselves."""
+    (empty_folder / "hypercorn.toml").write_text(
+        'bind = "127.0.0.1:1"\nworkers = 1\nworker_class = "trio"\n'
+    )
+    assert rows(invoke("check-config"))["server.workers"] == (
+        "1",
+        "hypercorn.toml line 2",
+    )
+    (empty_folder / "broker.toml").write_text(
+        '[server]\nbind = ["127.0.0.1:2"]\nworkers = 2\nlog_format = "json"\n'
+    )
+    variables = {"BROKER_SERVER_WORKERS": "3", "BROKER_SERVER_BIND": "127.0.0.1:3"}
+    binds = ("--bind", "127.0.0.1:4", "--bind", "unix:/s")
+    shown = rows(invoke("check-config", *binds, **variables))
+    assert shown["server.loop"] == ('"trio"', "hypercorn.toml line 3")
+    assert shown["server.log_format"] == ('"json"', "broker.toml line 4")
+    assert shown["server.workers"] == ("3", "BROKER_SERVER_WORKERS")
+    assert shown["server.bind"] == ('["127.0.0.1:4", "unix:/s"]', "--bind")
+    assert shown["limits.stall_s"] == ("30.0", "default")
+    flags = ("--loop", "uvloop", "--workers", "4", "--log-format", "console")
+    shown = rows(invoke("check-config", *flags, **variables))
+    assert shown["server.loop"] == ('"uvloop"', "--loop")
+    assert shown["server.workers"] == ("4", "--workers")
+    assert shown["server.log_format"] == ('"console"', "--log-format")
+    assert shown["server.bind"] == ('["127.0.0.1:3"]', "BROKER_SERVER_BIND")
+
+
+def test_files_elsewhere(empty_folder: Path) -> None:
+    """By flag or by variable; the usual ones are not read then."""
+    for name in ("broker.toml", "hypercorn.toml"):
+        (empty_folder / name).write_text("this is not TOML")
+    (empty_folder / "mine.toml").write_text("[server]\ndrain_s = 7\n")
+    (empty_folder / "theirs.toml").write_text("workers = 5\n")
+    flags = ("--config", "mine.toml", "--hypercorn", "theirs.toml")
+    variables = {"BROKER_CONFIG": "mine.toml", "BROKER_HYPERCORN": "theirs.toml"}
+    for shown in (
+        rows(invoke("check-config", *flags)),
+        rows(invoke("check-config", **variables)),
+    ):
+        assert shown["server.drain_s"] == ("7.0", "mine.toml line 2")
+        assert shown["server.workers"] == ("5", "theirs.toml line 1")
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "check-config"])
+@pytest.mark.parametrize(
+    ("arguments", "variables", "problem"),
+    [
+        (("--loop", "curio"), {}, "Error: --loop: server.loop must be one of"),
+        (("--workers", "0"), {}, "Error: --workers: server.workers must be an integer"),
+        (
+            ("--bind", "8000"),
+            {},
+            'Error: --bind: server.bind: "8000" must be host:port',
+        ),
+        (("--config", "none.toml"), {}, "Error: none.toml: cannot be read: No such"),
+        ((), {"BROKER_SERVER_LOOPS": "x"}, "Error: BROKER_SERVER_LOOPS: unknown vari"),
+        ((), {"BROKER_LIMITS_STALL_S": "-1"}, "Error: BROKER_LIMITS_STALL_S: limits."),
+        (("--no-such-flag",), {}, "Error: No such option"),
+        (("--workers",), {}, "Error: Option '--workers' requires an argument."),
+    ],
+)
+def test_wrong_options_and_settings_are_told_in_a_line(
+    subcommand: str,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    problem: str,
+) -> None:
+    refused = invoke(subcommand, *arguments, **variables)
+    assert refused.exit_code == 2
+    assert last_line(refused).startswith(problem)
+    assert refused.stdout == ""
+
+
+def test_a_mistake_in_a_file_is_told_with_its_line(empty_folder: Path) -> None:
+    (empty_folder / "broker.toml").write_text("[server]\n\ndrain = 3\n")
+    refused = run("serve")
+    assert refused.returncode == 2
+    assert last_line(refused) == (
+        'Error: broker.toml line 3: unknown key "drain" in server; '
+        "did you mean drain_s?"
+    )
+
+
+def test_workers_that_do_not_reach_each_other_are_refused() -> None:
+    refused = invoke("serve", "--workers", "2")
+    assert refused.exit_code == 2
+    problem = last_line(refused)
+    assert "2 workers without a backplane would be 2 separate chats" in problem
+    assert "has the in-memory backplane only" in problem
+    assert "--workers 1" in problem
+    assert "--allow-split" in problem
+
+
+def test_an_address_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        failed = run("serve", "--bind", bind)
+    assert failed.returncode == 1
+    [line] = failed.stderr.splitlines()
+    assert line.endswith(f"cannot listen on {bind}: Address already in use")
+
+
+MAIN = """
+import os
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from adapters.asgi.lifespan import broker_lifespan
+from adapters.asgi.websocket import open_session
+from broker import Broker
+
+broker = Broker()
+number = 1
+
+async def ws(websocket):
+    async with open_session(websocket, broker) as session:
+        await session.send(str(os.getpid()))
+        await session.wait_ended()
+
+async def hello(request):
+    return PlainTextResponse("hello")
+
+routes = [Route("/", hello), WebSocketRoute("/ws", ws)]
+app = Starlette(routes=routes, lifespan=broker_lifespan(broker))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nosuch:app",), "application 'nosuch:app': there is no module 'nosuch' here"),
+        (("main:nosuch",), "application 'main:nosuch': module 'main' has no 'nosuch'"),
+        (("main:number",), "main:number is no ASGI application: it cannot be called"),
+        (("main",), "application 'main': write module:name, such as main:app"),
+        (("main:app", "--broker", "main:app"), "main:app is no Broker but Starlette"),
+        (("main:app", "--workers", "2"), "2 workers, and the broker of main:app has "),
+    ],
+)
+def test_applications_that_cannot_be_served(
+    empty_folder: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    (empty_folder / "main.py").write_text(MAIN)
+    failed = run("serve", *arguments, "--bind", "127.0.0.1:0")
+    assert failed.returncode == 2, failed.stderr
+    assert "Traceback" not in failed.stderr
+    errors = [line for line in failed.stderr.splitlines() if " ERROR " in line]
+    assert f"ERROR broker.hosting {problem}" in errors[0]
+    if "--workers" not in arguments:
+        assert len(errors) == 1
+
+
+def test_a_module_that_raises(empty_folder: Path) -> None:
+    """The traceback is the user's own, and so it is shown."""
+    (empty_folder / "main.py").write_text("def f():\n    1 / 0  # here\n\nf()\n")
+    failed = run("serve", "main:app", "--bind", "127.0.0.1:0")
+    assert failed.returncode == 1
+    assert "1 / 0  # here" in failed.stderr
+    assert failed.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_an_application_of_ones_own(empty_folder: Path) -> None:
+    """Its broker is found, and so its clients are told at shutdown."""
+    (empty_folder / "main.py").write_text(MAIN)
+    (empty_folder / "broker.toml").write_text("[limits]\nstall_s = 9\n")
+    with serving("main:app") as server:
+        assert server.get("/") == "hello"
+        with connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None) as client:
+            assert client.recv(PATIENCE_S) == str(server.process.pid)
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert server.process.wait(PATIENCE_S) == 0
+        log = server.log()
+    assert "[limits] is for the chat that comes with the broker" in log
+    assert "[server]" not in log
+    assert "no broker found" not in log
+    assert "Traceback" not in log
+
+
+def test_an_application_without_a_broker(empty_folder: Path) -> None:
+    """Our settings have nothing to say about it; it is served, and it stops."""
+    (empty_folder / "main.py").write_text(
+        """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def hello(request):
+    return PlainTextResponse("hello")
+
+app = Starlette(routes=[Route("/", hello)])
+"""
+    )
+    with serving("main:app", "--loop", "trio") as server:
+        assert server.get("/") == "hello"
+        assert (
+            "no broker found in main:app: at shutdown its clients are" in server.log()
+        )
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
+def test_workers_that_may_be_separate(empty_folder: Path) -> None:
+    """Two processes answer, neither of them the one that was started."""
+    (empty_folder / "main.py").write_text(MAIN)
+    flags = ("--workers", "2", "--allow-split")
+    with ExitStack() as stack:
+        server = stack.enter_context(serving("main:app", *flags, workers=2))
+        pids = set()
+        for _ in range(500):
+            url = f"ws://127.0.0.1:{server.port}/ws"
+            pids.add(stack.enter_context(connect(url, proxy=None)).recv(PATIENCE_S))
+            if len(pids) == 2:
+                break
+        assert len(pids) == 2
+        assert str(server.process.pid) not in pids
+        assert server.stop() == 0
+
+
+def test_our_own_application_with_separate_workers() -> None:
+    flags = ("--workers", "2", "--allow-split")
+    with serving(*flags, workers=2) as server:
+        assert json.loads(server.get("/readyz")) == {"status": "ready", "sessions": 0}
+        assert server.stop() == 0
+
+
+def test_logs_as_json(empty_folder: Path) -> None:
+    """Every line is an object, also those of hypercorn, errors and tracebacks."""
+    (empty_folder / "main.py").write_text(
+        MAIN
+        + """
+def fail(request):
+    raise RuntimeError("no page today")
+app.router.routes.append(Route("/fail", fail))
+"""
+    )
+    with serving("main:app", "--log-format", "json") as server:
+        with closing(socket.create_connection(("127.0.0.1", server.port))) as sock:
+            sock.sendall(b"GET /fail HTTP/1.0\r\n\r\n")
+            assert b" 500 " in sock.recv(1_000)
+        assert server.stop() == 0
+        records = [json.loads(line) for line in server.log().splitlines()]
+    assert {record["pid"] for record in records} == {server.process.pid}
+    messages = {record["message"] for record in records}
+    assert {"SIGTERM: stopping", "stopped"} <= messages
+    assert any("no page today" in record.get("exception", "") for record in records)
+
+
+def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where a package is not installed."""
+    code = f"""if True:
+        import runpy, sys
+        sys.modules[{module!r}] = None
+        sys.argv = ["broker", *{arguments!r}]
+        runpy.run_module("adapters.cli", run_name="__main__")
+    """
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment(),
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "click",
+        "hypercorn",
+        "prometheus_client",
+        "pythonjsonlogger",
+        "starlette",
+        "trio",
+    ],
+)
+def test_packages_that_are_missing(module: str) -> None:
+    failed = without(module, "--help")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "the broker command needs the server's packages: "
+        "pip install 'asgi-broker[server]'\n"
+    )
+    assert failed.stdout == ""
+
+
+def test_without_uvloop() -> None:
+    failed = without("uvloop", "serve", "--loop", "uvloop", "--bind", "127.0.0.1:0")
+    assert failed.returncode == 2
+    *_, line = failed.stderr.splitlines()
+    assert line.endswith("uvloop is not installed: pip install 'asgi-broker[server]'")
