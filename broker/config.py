@@ -67,9 +67,11 @@ class Limits:
         burst_s: how many seconds' worth of the rates may come at once (2: guess).
         max_topics: topics with history or subscribers (1,000,000: guess).
         block_s: how long ``publish`` waits for a subscriber with ``Overflow.BLOCK``
-            before that subscriber is ended (30: as the other stalls).
+            before that subscriber is ended (30: guess; it holds up the application,
+            not a person).
         stall_s: how long one send may take, or an inbox stay full, before the session
-            ends (30: guess, the time after which people reload a page anyway).
+            ends (10: NATS' write_deadline; with ``grace_s`` it is over before the 20 s
+            after which ``broker serve`` has the kernel cut such a client).
         hello_s: time to the client's first message; None for no limit, because a
             client that only listens is welcome (OWASP asks protocols for one).
         idle_s: time without a message in either direction; None for no limit.
@@ -98,7 +100,7 @@ class Limits:
     burst_s: float = 2.0
     max_topics: int = 1_000_000
     block_s: float = 30.0
-    stall_s: float = 30.0
+    stall_s: float = 10.0
     hello_s: float | None = None
     idle_s: float | None = None
     silence_s: float | None = None

@@ -41,6 +41,8 @@ def supervise(job: Job, sockets: list[socket.socket]) -> int:
 
 
 def _work(job: Job, sockets: list[socket.socket], stop: Connection) -> None:
+    # Ctrl-C reaches all processes of a terminal; the supervisor says when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # SystemExit becomes the exit code of the process.
     raise SystemExit(run_worker(job, sockets, stop))
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import socket
 import ssl
-import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -28,15 +23,16 @@ from adapters.hosting.application import (
     own_application,
 )
 from adapters.hosting.collector import tuned_collector
+from adapters.hosting.deadline import ExitDeadline
 from adapters.hosting.files import raise_file_limit
 from adapters.hosting.hardening import Connections, harden
 from adapters.hosting.proxies import ForwardedFor
-from adapters.hosting.settings import Settings
-from adapters.hosting.signals import STOP_SIGNALS, call_first, die_of_the_next
+from adapters.hosting.settings import ServerSettings, Settings
+from adapters.hosting.signals import signalled, supervised
 from adapters.observability.logs import configure_logging, use_root_logger
-from broker import BrokerError, MemoryBackplane, drain
+from broker import BrokerError, Limits, MemoryBackplane, drain
 
-__all__ = ("EXIT_FAILURE", "EXIT_OK", "EXIT_USAGE", "Job", "run_worker")
+__all__ = ("EXIT_FAILURE", "EXIT_OK", "EXIT_USAGE", "Job", "look_at", "run_worker")
 
 logger = logging.getLogger("broker.hosting")
 
@@ -67,7 +63,9 @@ class Job:
     allow_split: bool = False
 
 
-def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) -> int:
+def run_worker(
+    job: Job, sockets: list[socket.socket], stop: Connection | None = None
+) -> int:
     """Serve until told to stop; return the exit code.
 
     Args:
@@ -81,9 +79,6 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
     if server.loop == "uvloop" and find_spec("uvloop") is None:
         logger.error("uvloop is not installed: pip install 'asgi-broker[server]'")
         return EXIT_USAGE
-    if stop is not None:
-        # Ctrl-C reaches all processes; the supervisor says when to stop.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     config = hypercorn_config(job, sockets)
     with harden(
         max_message_bytes=config.websocket_max_message_size,
@@ -95,7 +90,7 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
             logger.error("%s", error)  # noqa: TRY400 # the user's mistake, not a bug
             return EXIT_USAGE
         if application.broker is not None:
-            raise_file_limit(application.broker.limits.max_sessions)
+            look_at(application.broker.limits, server)
         worker = _Worker(job, application, config, connections, stop)
         try:
             with tuned_collector():
@@ -110,6 +105,19 @@ def run_worker(job: Job, sockets: list[socket.socket], stop: Any | None = None) 
             logger.exception("the server has failed")
             return EXIT_FAILURE
     return EXIT_OK
+
+
+def look_at(limits: Limits, server: ServerSettings) -> None:
+    """Say what in the broker's limits does not go with this server."""
+    raise_file_limit(limits.max_sessions)
+    if server.user_timeout_s < limits.stall_s + limits.grace_s:
+        logger.warning(
+            "server.user_timeout_s is %g, below stall_s + grace_s (%g): the kernel "
+            "cuts clients that do not read before the broker does, and they count as "
+            "client_left, not as stalled",
+            server.user_timeout_s,
+            limits.stall_s + limits.grace_s,
+        )
 
 
 def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
@@ -167,8 +175,7 @@ class _Worker:
         self._config = config
         self._connections = connections
         self._stop = stop
-        self._stopped: float | None = None  # by a signal (s, time.monotonic)
-        self._deadline = _Deadline(self._settings.drain_s)
+        self._deadline = ExitDeadline(self._settings.drain_s, EXIT_FAILURE)
 
     async def run(self) -> None:
         """Serve until the shutdown is over."""
@@ -182,7 +189,12 @@ class _Worker:
         cutting = anyio.CancelScope()
         # hypercorn's own types of ASGI differ from everybody else's.
         app: Any = ForwardedFor(self._application.app, self._settings.trusted_proxies)
-        async with anyio.create_task_group() as tasks, self._told_to_stop() as told:
+        stopping = (
+            signalled(self._deadline.start)
+            if self._stop is None
+            else supervised(self._stop)
+        )
+        async with anyio.create_task_group() as tasks, stopping as told:
 
             async def shutdown() -> None:
                 await told()
@@ -199,51 +211,6 @@ class _Worker:
                 # in a state in which a cancelled group raises CancelledError.
                 cutting.cancel()
         logger.info("stopped")
-
-    @asynccontextmanager
-    async def _told_to_stop(
-        self,
-    ) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
-        """Listen for the order to stop; what is given waits for it."""
-        if self._stop is None:
-            with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
-                # The receiver tells the event loop, which may be blocked.
-                call_first(self._on_signal)
-
-                async def alone() -> None:
-                    await _next(signals)
-                    self._on_signal()
-
-                yield alone
-            # The receiver has put back the handlers that were there before it.
-            if self._stopped is not None:
-                die_of_the_next(self._stopped)
-            return
-        order = self._stop.fileno()
-        # Where trio's receiver goes back to, when this worker is stopping already.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-
-            async def supervised() -> None:
-                # Whoever stops a group of processes signals the workers as well.
-                async with anyio.create_task_group() as tasks:
-
-                    async def signalled() -> None:
-                        await _next(signals)
-                        tasks.cancel_scope.cancel()
-
-                    tasks.start_soon(signalled, name="broker: SIGTERM")
-                    await anyio.wait_readable(order)
-                    tasks.cancel_scope.cancel()
-
-            yield supervised
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # asyncio's puts back the default
-
-    def _on_signal(self) -> None:
-        if self._stopped is None:
-            self._stopped = time.monotonic()
-            self._deadline.start()
-            die_of_the_next(self._stopped)
 
     async def _send_away(self) -> None:
         self._deadline.start()
@@ -263,39 +230,6 @@ class _Worker:
             cut = self._connections.abort_all()
             if cut:
                 logger.info("cut %d connections", cut)
-
-
-async def _next(signals: AsyncIterator[signal.Signals]) -> None:
-    async for each in signals:
-        logger.info("%s: stopping", signal.Signals(each).name)
-        break
-
-
-class _Deadline:
-    """Ends the process so long after it was told to stop, whatever its loop does."""
-
-    def __init__(self, after_s: float) -> None:
-        self._after_s = after_s
-        self._told, self._over = threading.Event(), threading.Event()
-        # A thread, because a loop that is blocked runs no task; there from the start,
-        # because a signal handler cannot start one without the risk of a deadlock.
-        threading.Thread(
-            target=self._watch, name="broker: deadline", daemon=True
-        ).start()
-
-    def start(self) -> None:
-        if not self._told.is_set():
-            self._told.set()
-
-    def cancel(self) -> None:
-        self._over.set()
-        self._told.set()
-
-    def _watch(self) -> None:
-        self._told.wait()
-        if not self._over.wait(self._after_s):
-            logger.error("not stopped after %g s: exiting now", self._after_s)
-            os._exit(EXIT_FAILURE)
 
 
 def _ignore_failed_handshakes() -> None:

@@ -183,7 +183,7 @@ def test_flags_before_variables_before_our_file_before_hypercorns(
     assert shown["server.log_format"] == ('"json"', "broker.toml line 4")
     assert shown["server.workers"] == ("3", "BROKER_SERVER_WORKERS")
     assert shown["server.bind"] == ('["127.0.0.1:4", "unix:/s"]', "--bind")
-    assert shown["limits.stall_s"] == ("30.0", "default")
+    assert shown["limits.stall_s"] == ("10.0", "default")
     flags = ("--loop", "uvloop", "--workers", "4", "--log-format", "console")
     shown = rows(invoke("check-config", *flags, **variables))
     assert shown["server.loop"] == ('"uvloop"', "--loop")
