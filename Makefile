@@ -17,11 +17,7 @@ serve: $(READY)
 
 test: $(READY)
 	@scripts/install-browser
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -m untraced
-	$(BIN)/python -m coverage run -m pytest -m "not untraced"
-	$(BIN)/python -m coverage combine -q
-	$(BIN)/python -m coverage report
+	@scripts/run-tests $(BIN)/python
 
 check: $(READY)
 	$(BIN)/ruff format --check .

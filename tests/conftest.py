@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 # Imported for what it does: trio then shuffles its tasks into all orders, not two.
@@ -15,3 +16,16 @@ from broker.testing import virtual_clock
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """For tests in memory only: sockets and threads need the real clock."""
     return virtual_clock(request.param)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """Escape what cannot be encoded: pytest-xdist's workers send reports as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode())
+        for name, text in report.sections
+    ]
+    return report

@@ -8,11 +8,9 @@ import pytest
 
 from tests.serving import Server
 
-# Hypercorn as it comes, and hardened; uvloop hardened only, to save the time.
+# Hypercorn as it comes, on one loop to save the time, and what we make of it.
 HYPERCORNS = [
     "asyncio",
-    "uvloop",
-    "trio",
     "serve-asyncio",
     "serve-uvloop",
     "serve-trio",
