@@ -19,7 +19,7 @@ LOOPS = ("asyncio", "uvloop", "trio")  # hypercorn's worker classes
 
 ECHO = [("fastapi_echo", host) for host in LOOPS]
 ITEMS = [("fastapi_items", host) for host in LOOPS]
-CHAT = [("fastapi_chat", host) for host in (*LOOPS, "uvicorn")]
+CHAT = [("fastapi_chat", host) for host in (*LOOPS, "uvicorn", "granian")]
 ROOMS = [("starlette_rooms", host) for host in LOOPS]
 TYPED = [("typed_topic", host) for host in ("asyncio", "trio")]
 LITESTAR = [("litestar_chat", host) for host in ("asyncio", "trio")]
