@@ -74,7 +74,9 @@ def imports(file: Path) -> set[str]:
 
 def is_sans_io(file: Path) -> bool:
     parts = file.relative_to(ROOT).parts
-    return parts[0] == "state" or (len(parts) == 1 and file.stem in VALUES)
+    return parts[0] in ("state", "protocol") or (
+        len(parts) == 1 and file.stem in VALUES
+    )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))

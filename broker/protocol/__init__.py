@@ -1,0 +1,1 @@
+"""Sans-IO parts of the Centrifuge client protocol: no await, no clock."""
