@@ -12,13 +12,14 @@ from .config import Overflow
 from .core import Core
 from .ending import Ending, EndKind
 from .errors import SessionEnded, SlowConsumer, TransportClosed
-from .message import Encode, Message, Payload, Share, size_of
+from .message import Gap, Item, Message, Payload, Share, size_of
 from .state.deadlines import Deadlines
 from .state.inbox import Inbox
 from .state.rates import Meter
 from .subscriber import Subscriber
 from .transport import Frames, Transport
 from .wakeup import Wakeup
+from .wire import Join, WireFormat
 
 __all__ = ("Actor",)
 
@@ -32,8 +33,10 @@ class Actor:
         owner_id: of the session.
         meters: of its client's messages: the session's own and the user's.
         frames: what the client may send.
-        encode: makes a frame of what is published.
+        wire: how it speaks.
         on_end: called once, when it ends; must not wait and not raise.
+        on_gap: called by the writer for each gap that goes out, before its frame does;
+            likewise.
 
     Attributes:
         ending: why it ended; None while it goes on.
@@ -49,8 +52,9 @@ class Actor:
         owner_id: str,
         meters: tuple[Meter, ...],
         frames: Frames[Payload],
-        encode: Encode,
+        wire: WireFormat,
         on_end: Callable[[], None],
+        on_gap: Callable[[Gap], None],
     ) -> None:
         limits = core.limits
         self.ending: Ending | None = None
@@ -60,8 +64,9 @@ class Actor:
         self._owner_id = owner_id
         self._meters = meters
         self._frames = frames
-        self._encode = encode
+        self._wire = wire
         self._on_end = on_end
+        self._on_gap = on_gap
         self._wakeup = Wakeup()  # of the writer
         self._lanes: dict[Overflow, Subscriber] = {}  # one outbox per policy in use
         self._replies = self.lane(Overflow.DISCONNECT)
@@ -138,8 +143,14 @@ class Actor:
         self.check()
         await self._replies.wait_room(size)
         self.check()
-        if self.has_left:
-            return
+        if not self.has_left:
+            self.send_nowait(payload, size)
+
+    def send_nowait(self, payload: Payload, size: int) -> None:
+        """Queue a frame for this client without waiting; never raises.
+
+        Without room it ends as a slow consumer.
+        """
         message = Message("", payload, share=Share(size))
         self._core.budget.hold(message, 1)
         self._replies.deliver(message, size)
@@ -232,7 +243,7 @@ class Actor:
             try:
                 ending = await self._send_all()
                 if ending.kind is not EndKind.CLIENT_LEFT:
-                    await self._transport.close(ending.code, ending.reason)
+                    await self._transport.close(*self._wire.close(ending))
             except TransportClosed:
                 self.end(Ending.of(EndKind.CLIENT_LEFT))
             except Exception:
@@ -240,8 +251,10 @@ class Actor:
                 self.end(Ending.of(EndKind.INTERNAL_ERROR))
 
     async def _send_all(self) -> Ending:
-        send, encode = self._transport.send, self._encode
-        lanes, counters = self._lanes, self._core.counters
+        send = self._transport.send
+        counters = self._core.counters
+        lanes = self._lanes
+        join = self._wire.join
         while True:
             is_idle = True
             for lane in tuple(lanes.values()) if len(lanes) > 1 else (self._replies,):
@@ -249,13 +262,10 @@ class Actor:
                 if item is None:
                     continue
                 is_idle = False
-                if not isinstance(item, Message):
-                    frame = encode(item)
-                    size, fanned_out = size_of(frame), None
-                else:
-                    frame = item.encoded(encode) if item.topic else item.payload
-                    share = item.share
-                    size, fanned_out = share.size_bytes, share.fanned_out
+                frame, size, fanned_out = self._frame(item)
+                if join is not None and not lane.is_empty:
+                    frame, more = self._joined(join, frame, size, lane)
+                    size += more
                 self._is_sending = True
                 await send(frame)
                 self._is_sending = False
@@ -268,6 +278,32 @@ class Actor:
                 if self.ending is not None:
                     return self.ending
                 await self._wakeup.wait()
+
+    def _frame(self, item: Item) -> tuple[Payload, int, float | None]:
+        """Return an item's frame, its size, and when it was fanned out, if known."""
+        encode = self._wire.encode
+        if not isinstance(item, Message):
+            self._on_gap(item)
+            frame = encode(item)
+            return frame, size_of(frame), None
+        share = item.share
+        frame = item.encoded(encode) if item.topic else item.payload
+        return frame, share.size_bytes, share.fanned_out
+
+    def _joined(
+        self, join: Join, first: Payload, size: int, lane: Subscriber
+    ) -> tuple[Payload, int]:
+        """Return a frame with what waits, as far as it fits, and the bytes added."""
+        frames, more = [first], 0
+        wire = self._wire
+        while len(frames) < wire.max_joined and size + more < wire.max_joined_bytes:
+            item = lane.poll()
+            if item is None:
+                break
+            frame, frame_size, _ = self._frame(item)
+            frames.append(frame)
+            more += frame_size
+        return join(frames), more
 
     def _accept(self, frame: Payload) -> None:
         """Queue a frame for the handler, or end a client that sends what it may not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Self
 from uuid import uuid4
 
@@ -16,11 +17,12 @@ from .backplane import Backplane, Page
 from .config import Limits, Overflow, RuleBook, TopicRules
 from .core import Core
 from .ending import Ending, EndKind
-from .errors import BrokerClosed, UsageError
+from .errors import BrokerClosed, LimitExceeded, UsageError
 from .hooks import Hooks
 from .memory import MemoryBackplane
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
-from .session import Session, run_session
+from .running import run_session
+from .session import Session
 from .state.directory import Directory
 from .state.presence import Member
 from .stats import Statistics
@@ -28,7 +30,7 @@ from .subscription import Subscription
 from .tasks import collapsing
 from .topics import check_pattern, check_topic, is_pattern
 from .transport import ConnectRequest, Frames, FrameT, Transport
-from .wire import plain_frame
+from .wire import PLAIN, WireFormat
 
 __all__ = ("Broker",)
 
@@ -339,7 +341,8 @@ class Broker(AsyncContextManagerMixin):
         client_id: str | None = None,
         client_host: str | None = None,
         overflow: Overflow | None = None,
-        encode: Encode = plain_frame,
+        encode: Encode | None = None,
+        wire: WireFormat = PLAIN,
     ) -> AsyncGenerator[Session[FrameT], None]:
         """Run a session over an accepted transport for as long as the block runs.
 
@@ -356,7 +359,9 @@ class Broker(AsyncContextManagerMixin):
             client_host: the client's address, for ``max_sessions_per_host`` and logs.
             overflow: policy of its subscriptions; None for what each topic's rules say.
             encode: makes the frame of a message or a gap; called once per message, not
-                once per client, if it is one function for all of them.
+                once per client, if it is one function for all of them. None for that
+                of ``wire``.
+            wire: how the session speaks otherwise; for protocols.
 
         Raises:
             LimitExceeded: as ``admit``; the transport is untouched.
@@ -380,7 +385,7 @@ class Broker(AsyncContextManagerMixin):
             meters=meters,
             frames=frames,
             overflow=overflow,
-            encode=encode,
+            wire=wire if encode is None else replace(wire, encode=encode),
         )
         self._sessions.add(session)
         core.owners[session] = None
@@ -393,6 +398,25 @@ class Broker(AsyncContextManagerMixin):
             if self._gone is not None and not self._sessions:
                 self._gone.set()
                 self._gone = None
+
+    def identify(self, session: Session[Any], user: str) -> None:
+        """Note whose session it is, where only its first message says so.
+
+        Raises:
+            LimitExceeded: ``max_sessions_per_user``; nothing has changed.
+        """
+        limit = self.limits.max_sessions_per_user
+        if user == session.user:
+            return
+        if limit is not None and self._sessions.count_of_user(user) >= limit:
+            raise LimitExceeded("max_sessions_per_user", limit)
+        self._sessions.remove(session)
+        session.identify(user)
+        self._sessions.add(session)
+
+    def rules_of(self, topic: str) -> TopicRules:
+        """Return the rules of a checked topic."""
+        return self._rules.of(topic)
 
     def sessions(self) -> list[Session[Any]]:
         """Return the sessions of this node, the longest connected first."""

@@ -33,6 +33,10 @@ class Access(Enum):
     USERS = "users"  # sessions that authenticated as a user
     NOBODY = "nobody"  # only the application itself
 
+    def allows(self, user: str | None) -> bool:
+        """Return whether a client may; None is an anonymous one."""
+        return self is Access.ANYONE or (self is Access.USERS and user is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

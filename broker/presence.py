@@ -23,6 +23,10 @@ class Attendance:
         self._member = Member(client_id, user)
         self._topics: dict[str, None] = {}
 
+    def identify(self, user: str) -> None:
+        """Be present as this user from now on."""
+        self._member = Member(self._member.client_id, user)
+
     async def enter(self, topic: str) -> None:
         """Be present in a topic, if its rules keep presence.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -25,7 +27,7 @@ from .stats import Counters
 from .subscriber import Subscriber
 from .wakeup import Wakeup
 
-__all__ = ("Attached", "Relay")
+__all__ = ("Attached", "Greet", "Relay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Attached:
 
     position: Position | None
     recovered: bool | None = None
+
+
+# Called in the instant from which on everything is delivered; must not wait, not raise.
+Greet: TypeAlias = Callable[[Attached, list[Message]], list[Message]]
 
 
 class _Interest:
@@ -118,12 +124,14 @@ class Relay:
         *,
         since: Position | None = None,
         recent: int = 0,
+        greet: Greet | None = None,
     ) -> Attached:
         """Deliver a topic or pattern to a subscriber: from now on, or from before.
 
         Args:
             since: first what is after this position.
             recent: first so many of the last messages, as far as they are kept.
+            greet: makes of what history has brought what goes out first.
 
         Raises:
             BackplaneError: the link failed; the subscriber is not attached.
@@ -147,7 +155,10 @@ class Relay:
             if since is None and not recent:
                 # No await from here on: all after this position is delivered.
                 self._add(name, subscriber)
-                return Attached(start)
+                attached = Attached(start)
+                if greet is not None:
+                    subscriber.begin(greet(attached, []))
+                return attached
             if start is None or subscriber in self.registry.targets(name):
                 raise _cannot_go_back(name)  # noqa: TRY301 # undone below, as any
             missed, waiting, recovered = await self._catch_up(
@@ -155,11 +166,15 @@ class Relay:
             )
             # Still no await: what is published next must find the subscriber.
             self._add(name, subscriber)
-            subscriber.recover(missed)
+            attached = Attached(start)
+            if since is not None:
+                attached = Attached(since if recovered else start, recovered)
+            if greet is None:
+                subscriber.recover(missed)
+            else:
+                subscriber.begin(greet(attached, missed))
             self._hand_over(waiting, subscriber)
-            if since is None:
-                return Attached(start)
-            return Attached(since if recovered else start, recovered)
+            return attached
         except BaseException:
             self._unwant(name, interest)
             raise

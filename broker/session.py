@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Generic, Self, cast
@@ -25,15 +25,16 @@ from .errors import (
     SlowConsumer,
     UsageError,
 )
-from .message import NO_HEADERS, Encode, Payload, Position, Receipt
+from .message import NO_HEADERS, Gap, Payload, Position, Receipt
 from .presence import Attendance
-from .relay import Attached
+from .relay import Attached, Greet
 from .state.rates import Meter
 from .subscriber import Subscriber
 from .topics import PRESENCE_PREFIX, check_pattern, check_topic
 from .transport import Frames, FrameT, Transport
+from .wire import WireFormat
 
-__all__ = ("Session", "run_session")
+__all__ = ("Session",)
 
 logger = logging.getLogger("broker")
 
@@ -48,6 +49,10 @@ class Session(Generic[FrameT]):
         client_id: unique; for ``publish(exclude=…)`` and ``disconnect(client=…)``.
         user: as ``authenticate`` said; None for an anonymous client.
         client_host: the client's address; None where nobody knows it.
+        on_gap: for protocols: called by the writer for each gap that goes out, before
+            its frame; must not wait and not raise.
+        on_tick: for protocols: called about once a second with the time (s, monotonic);
+            likewise.
     """
 
     def __init__(
@@ -61,11 +66,13 @@ class Session(Generic[FrameT]):
         meters: tuple[Meter, ...],
         frames: Frames[FrameT],
         overflow: Overflow | None,
-        encode: Encode,
+        wire: WireFormat,
     ) -> None:
         self.client_id = client_id
         self.user = user
         self.client_host = client_host
+        self.on_gap: Callable[[Gap], None] | None = None
+        self.on_tick: Callable[[float], None] | None = None
         self._began = anyio.current_time()
         self._core = core
         self._overflow = overflow
@@ -79,8 +86,9 @@ class Session(Generic[FrameT]):
             owner_id=client_id,
             meters=meters,
             frames=cast("Frames[Payload]", frames),
-            encode=encode,
+            wire=wire,
             on_end=self._leave_topics,
+            on_gap=self._note_gap,
         )
 
     @property
@@ -160,6 +168,7 @@ class Session(Generic[FrameT]):
         recent: int = 0,
         patterns: bool = False,
         overflow: Overflow | None = None,
+        greet: Greet | None = None,
     ) -> Attached:
         """Have the client receive a topic.
 
@@ -174,6 +183,8 @@ class Session(Generic[FrameT]):
                 could then be one that covers more than was meant.
             overflow: policy; None for the session's, or else the topic's. Each policy
                 in use has an outbox of its own, with the default bounds.
+            greet: for protocols: makes of what history has brought what goes out
+                first, such as the reply to the client's request.
 
         Raises:
             InvalidTopic, NotAllowed, LimitExceeded: refused; nothing was changed.
@@ -210,7 +221,7 @@ class Session(Generic[FrameT]):
             lane = self._actor.lane(policy)
             try:
                 attached = await core.relay.attach(
-                    core.link, topic, lane, since=since, recent=recent
+                    core.link, topic, lane, since=since, recent=recent, greet=greet
                 )
             except LimitExceeded as error:
                 self._fault = error
@@ -252,6 +263,7 @@ class Session(Generic[FrameT]):
         *,
         message_id: str | None = None,
         echo: bool = True,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> Receipt:
         """Publish on the client's behalf: rules and ``authorize_publish`` decide.
 
@@ -260,6 +272,7 @@ class Session(Generic[FrameT]):
         Args:
             message_id: as ``Broker.publish``.
             echo: False to leave this client out, should it be subscribed.
+            headers: as ``Broker.publish``; never what a client gave.
 
         Raises:
             InvalidTopic, MessageTooLarge, NotAllowed: refused; nothing was published.
@@ -270,7 +283,7 @@ class Session(Generic[FrameT]):
         self._actor.check()
         async with self._on_behalf_of_client("authorize_publish"):
             check_topic(topic)
-            core.check_size(payload, NO_HEADERS)
+            core.check_size(payload, headers)
             self._check_access(core.rules.of(topic).publish, f"publish to {topic}")
             if core.hooks.authorize_publish is not None:
                 await core.hooks.authorize_publish(self, topic, payload)
@@ -279,6 +292,7 @@ class Session(Generic[FrameT]):
             payload,
             message_id=message_id,
             exclude=None if echo else self.client_id,
+            headers=headers,
         )
 
     def end(self, ending: Ending, *, flush: bool = False) -> None:
@@ -296,6 +310,18 @@ class Session(Generic[FrameT]):
         """Wait until the session is over; for handlers that only send."""
         return await self._actor.wait_ended()
 
+    def send_nowait(self, payload: Payload) -> None:
+        """As ``send``, but without room the session ends as a slow consumer.
+
+        Does nothing once it has ended.
+
+        Raises:
+            MessageTooLarge, UsageError: nothing was queued.
+        """
+        size = self._core.check_size(payload, NO_HEADERS)
+        if self._actor.ending is None:
+            self._actor.send_nowait(payload, size)
+
     def evict(self) -> None:
         """Give up the queues: the broker is out of queue memory."""
         self.end(Ending.of(EndKind.OVER_BUDGET))
@@ -307,6 +333,27 @@ class Session(Generic[FrameT]):
     def check_deadlines(self, now: float) -> None:
         """End the session if one of its deadlines has passed (s, monotonic)."""
         self._actor.check_deadlines(now)
+        if self.on_tick is not None and self.ending is None:
+            self.on_tick(now)
+
+    def drop(self, topic: str) -> None:
+        """Stop a subscription without waiting; presence follows in a broker's task.
+
+        Does nothing if the topic is not subscribed.
+        """
+        known = self._topics.pop(topic, None)
+        if known is not None:
+            self._core.relay.detach(topic, known[0])
+            self._core.see_off(partial(self._attendance.leave, topic))
+
+    def identify(self, user: str) -> None:
+        """Note whose session it is; by way of ``Broker.identify``."""
+        self.user = user
+        self._attendance.identify(user)
+
+    def _note_gap(self, gap: Gap) -> None:
+        if self.on_gap is not None:
+            self.on_gap(gap)
 
     def _leave_topics(self) -> None:
         for topic, (lane, _) in self._topics.items():
@@ -314,7 +361,7 @@ class Session(Generic[FrameT]):
         self._topics.clear()
 
     def _check_access(self, access: Access, what: str) -> None:
-        if access is Access.NOBODY or (access is Access.USERS and self.user is None):
+        if not access.allows(self.user):
             raise NotAllowed(
                 f"not allowed to {what}", authenticated=self.user is not None
             )
@@ -385,47 +432,3 @@ class Session(Generic[FrameT]):
                 await hook(self, self.ended_by)
         except Exception:
             logger.exception("session %a: farewell failed", self.client_id)
-
-
-@asynccontextmanager
-async def run_session(
-    core: Core, session: Session[FrameT]
-) -> AsyncGenerator[Session[FrameT], None]:
-    """Run a session's reader and writer for as long as the block runs.
-
-    The block ends quietly with the session: ``SessionEnded`` is absorbed, and so is
-    an error that is the client's, which ends the session with its code. When the block
-    is left in peace, what waits is sent and the client closed with 1000. Any other
-    exception ends the session with 1011 and comes out bare.
-    """
-    error: Exception | None = None
-    has_begun = False
-    actor = session._actor
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(actor.read, name="broker: session reader")
-            tasks.start_soon(actor.write, name="broker: session writer")
-            try:
-                await session._begin()
-                has_begun = True
-                yield session
-            except Exception as exc:  # noqa: BLE001 # raised below, once all is closed
-                if not session._absorbs(exc):
-                    error = exc
-                elif not has_begun:
-                    error = SessionEnded(session.ended_by)
-            except BaseException:
-                # Cancelled by the host, which closes the connection in its own way.
-                session.end(Ending.of(EndKind.SHUTDOWN))
-                raise
-            else:
-                session.end(Ending.of(EndKind.COMPLETED), flush=True)
-            finally:
-                farewell = core.see_off(session.say_farewell)
-            await farewell.wait()
-    finally:
-        actor.close()
-        core.counters.ended[session.ended_by.kind] += 1
-        session.log_end()
-    if error is not None:
-        raise error

@@ -141,6 +141,19 @@ class Subscriber:
             self._backlog.append(message)
         self.wakeup.notify()
 
+    def begin(self, first: Iterable[Message]) -> None:
+        """Put messages before all that a new subscription will bring.
+
+        Behind what waits of an older one, where the policy neither drops nor replaces
+        messages; else they would not be safe there, and come before everything.
+        """
+        if self.outbox.overflow is not Overflow.DISCONNECT:
+            self.recover(first)
+            return
+        for message in first:
+            self.outbox.budget.hold(message, 1)
+            self.deliver(message, message.size_bytes)
+
     async def wait_room(self, size: int) -> None:
         """Wait until a message of ``size`` bytes would fit, or nobody reads any more.
 

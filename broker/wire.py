@@ -1,12 +1,19 @@
-"""How items become frames for clients that speak no protocol of ours."""
+"""How a session speaks to its client."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import msgspec
 
-from .message import Gap, Item, Payload
+from .ending import Ending
+from .message import Encode, Gap, Item, Payload
 
-__all__ = ("plain_frame",)
+__all__ = ("PLAIN", "Join", "WireFormat", "plain_close", "plain_frame")
+
+Join: TypeAlias = Callable[[list[Payload]], Payload]
 
 
 def plain_frame(item: Item) -> Payload:
@@ -27,3 +34,32 @@ def plain_frame(item: Item) -> Payload:
             "missed": item.missed,
         }
     ).decode()
+
+
+def plain_close(ending: Ending) -> tuple[int, str]:
+    """Return the close code and reason of our own table."""
+    return ending.code, ending.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireFormat:
+    """What a session's frames look like.
+
+    Attributes:
+        encode: makes the frame of a message or a gap; called once per message, not once
+            per client, if it is one function for all of them.
+        join: makes one frame of several, so that a burst costs one send; None where
+            each item is a frame of its own.
+        max_joined: most items in one frame (> 0).
+        max_joined_bytes: no more are added to a frame that has so many (bytes, > 0).
+        close: what a client is told about its session's end.
+    """
+
+    encode: Encode = plain_frame
+    join: Join | None = None
+    max_joined: int = 16  # centrifuge's defaultMaxMessagesInFrame
+    max_joined_bytes: int = 65_536  # guess: the largest message once more
+    close: Callable[[Ending], tuple[int, str]] = plain_close
+
+
+PLAIN = WireFormat()

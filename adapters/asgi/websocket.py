@@ -30,11 +30,11 @@ from broker import (
     Session,
     SessionEnded,
     TransportClosed,
-    plain_frame,
 )
 from broker.ending import ending_for
 from broker.message import Encode, Payload
 from broker.transport import FrameT
+from broker.wire import PLAIN, WireFormat
 
 __all__ = (
     "Refusal",
@@ -102,7 +102,8 @@ def open_session(
     *,
     user: str | None = ...,
     overflow: Overflow | None = ...,
-    encode: Encode = ...,
+    encode: Encode | None = ...,
+    wire: WireFormat = ...,
     subprotocol: str | None = ...,
     refusal: Refusal = ...,
 ) -> AbstractAsyncContextManager[Session[str]]: ...
@@ -114,7 +115,8 @@ def open_session(
     frames: Frames[FrameT],
     user: str | None = ...,
     overflow: Overflow | None = ...,
-    encode: Encode = ...,
+    encode: Encode | None = ...,
+    wire: WireFormat = ...,
     subprotocol: str | None = ...,
     refusal: Refusal = ...,
 ) -> AbstractAsyncContextManager[Session[FrameT]]: ...
@@ -126,7 +128,8 @@ async def open_session(
     frames: Frames[Any] = Frames.TEXT,
     user: str | None = None,
     overflow: Overflow | None = None,
-    encode: Encode = plain_frame,
+    encode: Encode | None = None,
+    wire: WireFormat = PLAIN,
     subprotocol: str | None = None,
     refusal: Refusal = "http",
 ) -> AsyncGenerator[Session[Any], None]:
@@ -141,7 +144,8 @@ async def open_session(
         frames: what the client may send; anything else closes it with 1003.
         user: who the client is, if the endpoint knows; None asks ``authenticate``.
         overflow: policy of its subscriptions; None for what each topic's rules say.
-        encode: makes the frame of a message or a gap.
+        encode: makes the frame of a message or a gap; None for that of ``wire``.
+        wire: how the session speaks otherwise; for protocols.
         subprotocol: chosen if the client offers it, else none is.
         refusal: ``"http"`` answers a client that is refused with 401, 403, 429 or 503
             and a JSON body, where the server can; a browser's page sees only code 1006.
@@ -169,6 +173,7 @@ async def open_session(
                 client_host=request.client_host,
                 overflow=overflow,
                 encode=encode,
+                wire=wire,
             )
             session = await stack.enter_async_context(opening)
         except (LimitExceeded, BrokerClosed) as error:

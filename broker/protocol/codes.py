@@ -12,6 +12,16 @@ from types import MappingProxyType
 from typing import Final
 
 from broker.ending import MAX_REASON_BYTES, Ending, EndKind
+from broker.errors import (
+    BackplaneError,
+    BrokerClosed,
+    BrokerError,
+    InvalidTopic,
+    LimitExceeded,
+    MessageTooLarge,
+    NotAllowed,
+    RecoveryImpossible,
+)
 
 from .frames import DisconnectPush, Error, UnsubscribePush
 
@@ -23,6 +33,7 @@ __all__ = (
     "Errors",
     "Unsubscribes",
     "disconnect_for",
+    "error_for",
     "is_resubscribed",
     "is_retried",
     "is_terminal",
@@ -161,6 +172,25 @@ _DISCONNECTS: dict[EndKind, DisconnectPush] = {
     # A client that sends binary to the JSON form will do so again.
     EndKind.WRONG_FRAME_TYPE: Disconnects.BAD_REQUEST,
 }
+
+
+_ERRORS: tuple[tuple[type[BrokerError], Error], ...] = (
+    (NotAllowed, Errors.PERMISSION_DENIED),
+    (InvalidTopic, Errors.BAD_REQUEST),
+    (MessageTooLarge, Errors.BAD_REQUEST),
+    (LimitExceeded, Errors.LIMIT_EXCEEDED),
+    (RecoveryImpossible, Errors.UNRECOVERABLE_POSITION),
+    (BackplaneError, Errors.INTERNAL),  # temporary: the client tries again
+    (BrokerClosed, Errors.INTERNAL),
+)
+
+
+def error_for(error: BrokerError) -> Error | None:
+    """Return how a command is answered that failed so; None if that ends more."""
+    for cause, told in _ERRORS:
+        if isinstance(error, cause):
+            return told
+    return None
 
 
 def is_retried(error: Error) -> bool:

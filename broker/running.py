@@ -1,0 +1,60 @@
+"""A session from its first step to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from .core import Core
+from .ending import Ending, EndKind
+from .errors import SessionEnded
+from .session import Session
+from .transport import FrameT
+
+__all__ = ("run_session",)
+
+
+@asynccontextmanager
+async def run_session(
+    core: Core, session: Session[FrameT]
+) -> AsyncGenerator[Session[FrameT], None]:
+    """Run a session's reader and writer for as long as the block runs.
+
+    The block ends quietly with the session: ``SessionEnded`` is absorbed, and so is
+    an error that is the client's, which ends the session with its code. When the block
+    is left in peace, what waits is sent and the client closed with 1000. Any other
+    exception ends the session with 1011 and comes out bare.
+    """
+    error: Exception | None = None
+    has_begun = False
+    actor = session._actor
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(actor.read, name="broker: session reader")
+            tasks.start_soon(actor.write, name="broker: session writer")
+            try:
+                await session._begin()
+                has_begun = True
+                yield session
+            except Exception as exc:  # noqa: BLE001 # raised below, once all is closed
+                if not session._absorbs(exc):
+                    error = exc
+                elif not has_begun:
+                    error = SessionEnded(session.ended_by)
+            except BaseException:
+                # Cancelled by the host, which closes the connection in its own way.
+                session.end(Ending.of(EndKind.SHUTDOWN))
+                raise
+            else:
+                session.end(Ending.of(EndKind.COMPLETED), flush=True)
+            finally:
+                farewell = core.see_off(session.say_farewell)
+            await farewell.wait()
+    finally:
+        actor.close()
+        core.counters.ended[session.ended_by.kind] += 1
+        session.log_end()
+    if error is not None:
+        raise error
