@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
+from .batching import BatchedWakeup
 from .config import Overflow
 from .core import Core
 from .ending import Ending, EndKind
@@ -67,7 +68,8 @@ class Actor:
         self._wire = wire
         self._on_end = on_end
         self._on_gap = on_gap
-        self._wakeup = Wakeup()  # of the writer
+        self._turns = BatchedWakeup(core.batcher) if wire.join else None
+        self._wakeup = self._turns or Wakeup()  # of the writer
         self._lanes: dict[Overflow, Subscriber] = {}  # one outbox per policy in use
         self._replies = self.lane(Overflow.DISCONNECT)
         self._inbox = Inbox(
@@ -81,6 +83,7 @@ class Actor:
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
         self._is_sending = False
+        self._discarded: set[str] | None = None  # topics, while a frame is made
         self.received = 0
         self.sent = 0
         self._deadlines = Deadlines(limits, anyio.current_time())
@@ -113,6 +116,12 @@ class Actor:
                 self._fall_behind,
             )
         return lane
+
+    def discard(self, lane: Subscriber, topic: str) -> None:
+        """Let go of what waits of a topic that is no longer delivered to the lane."""
+        lane.discard(topic)
+        if self._discarded is not None:
+            self._discarded.add(topic)
 
     @property
     def has_left(self) -> bool:
@@ -278,6 +287,14 @@ class Actor:
                 if self.ending is not None:
                     return self.ending
                 await self._wakeup.wait()
+            elif (
+                self._turns is not None
+                and self.ending is None
+                and 0 < self.lag < self._wire.max_joined
+            ):
+                # A send lets publishers run: what they have published meanwhile would
+                # go out a message at a time.
+                await self._turns.wait_turn()
 
     def _frame(self, item: Item) -> tuple[Payload, int, float | None]:
         """Return an item's frame, its size, and when it was fanned out, if known."""
@@ -294,16 +311,39 @@ class Actor:
         self, join: Join, first: Payload, size: int, lane: Subscriber
     ) -> tuple[Payload, int]:
         """Return a frame with what waits, as far as it fits, and the bytes added."""
+        encode = self._wire.encode
         frames, more = [first], 0
+        gone = self._discarded = set()
+        for item in self._fitting(size, lane):
+            if gone and item.topic in gone:
+                continue  # a gap that has just been told ended its subscription
+            if isinstance(item, Message) and item.topic:  # _frame, written out
+                share = item.share
+                frame = share.frames.get(encode)
+                frames.append(item.encoded(encode) if frame is None else frame)
+                more += share.size_bytes
+            else:
+                frame, frame_size, _ = self._frame(item)
+                frames.append(frame)
+                more += frame_size
+        self._discarded = None
+        return join(frames), more
+
+    def _fitting(self, size: int, lane: Subscriber) -> list[Item]:
+        """Take what goes into a frame that has one item of this size already."""
         wire = self._wire
-        while len(frames) < wire.max_joined and size + more < wire.max_joined_bytes:
+        room, bytes_left = wire.max_joined - 1, wire.max_joined_bytes - size
+        if lane.lag <= room and lane.outbox.size_bytes <= bytes_left:
+            return lane.take_all()
+        items: list[Item] = []
+        while len(items) < room and bytes_left > 0:
             item = lane.poll()
             if item is None:
                 break
-            frame, frame_size, _ = self._frame(item)
-            frames.append(frame)
-            more += frame_size
-        return join(frames), more
+            items.append(item)
+            if isinstance(item, Message):
+                bytes_left -= item.size_bytes
+        return items
 
     def _accept(self, frame: Payload) -> None:
         """Queue a frame for the handler, or end a client that sends what it may not."""

@@ -28,7 +28,7 @@ from .state.presence import Member
 from .stats import Statistics
 from .subscription import Subscription
 from .tasks import collapsing
-from .topics import check_pattern, check_topic, is_pattern
+from .topics import check_pattern, check_topic, is_pattern, namespace_of
 from .transport import ConnectRequest, Frames, FrameT, Transport
 from .wire import PLAIN, WireFormat
 
@@ -414,13 +414,43 @@ class Broker(AsyncContextManagerMixin):
         session.identify(user)
         self._sessions.add(session)
 
+    def has_namespace(self, topic: str) -> bool:
+        """Return whether rules name the namespace of a topic, or it has none."""
+        namespace = namespace_of(topic)
+        return namespace is None or namespace in self._rules.namespaces
+
     def rules_of(self, topic: str) -> TopicRules:
         """Return the rules of a checked topic."""
         return self._rules.of(topic)
 
-    def sessions(self) -> list[Session[Any]]:
-        """Return the sessions of this node, the longest connected first."""
-        return list(self._sessions)
+    def sessions(
+        self, *, user: str | None = None, client: str | None = None
+    ) -> list[Session[Any]]:
+        """Return the sessions of this node, the longest connected first.
+
+        Args:
+            user: only this one's.
+            client: only this one, if it is the user's.
+        """
+        if client is None:
+            return list(
+                self._sessions if user is None else self._sessions.of_user(user)
+            )
+        return [
+            session
+            for session in self._sessions.of_client(client)
+            if user is None or session.user == user
+        ]
+
+    @property
+    def uptime_s(self) -> float:
+        """Time since the broker was entered (s).
+
+        Raises:
+            UsageError: it was never entered.
+            BrokerClosed: it has been left.
+        """
+        return anyio.current_time() - self._core().began
 
     def stop_admitting(self) -> None:
         """Refuse new clients until the broker is entered anew; ``drain`` begins so.

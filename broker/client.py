@@ -10,16 +10,17 @@ import anyio
 import msgspec
 
 from .client_protocol import ClientError, ClientProtocol
+from .client_queries import history_of, members_of, resume_at
 from .ending import Ending, EndKind
-from .errors import BrokerError, NotAllowed
-from .message import Gap, Message, Position, Share, size_of
+from .errors import BackplaneError, BrokerError, NotAllowed
+from .message import Gap, Message, Share, size_of
 from .protocol import codec, frames, tokens
 from .protocol.codes import Disconnects, Errors, Unsubscribes, error_for
 from .protocol.recovery import Recovery
 from .protocol.rules import Rules
 from .relay import Attached
 from .session import Session
-from .topics import check_topic, presence_topic
+from .topics import check_topic, presence_topic, subject_of
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -76,7 +77,7 @@ class _Client:
 
     def lose(self, gap: Gap) -> None:
         """The place in a stream is lost: the client is told, and subscribes again."""
-        self._drop(gap.topic)
+        self._drop(subject_of(gap.topic))
 
     def tick(self, now: float) -> None:
         """Ping, and end what has waited long enough."""
@@ -92,9 +93,8 @@ class _Client:
             return
         for channel, expires_at in tuple(self._channels.items()):
             if expires_at is not None and expires_at <= over:
-                push = frames.Push(channel, Unsubscribes.EXPIRED)
-                self._session.send_nowait(codec.encode_push(push))
                 self._drop(channel)
+                self._push(channel, Unsubscribes.EXPIRED)
 
     async def handle(self, command: frames.Command) -> None:
         """Carry out one command and answer it."""
@@ -118,6 +118,10 @@ class _Client:
             kind = type(command.request).__name__.lower()
             logger.exception("session %a: %s failed", self._session.client_id, kind)
             outcome = Errors.INTERNAL
+        if isinstance(outcome, frames.Error) and isinstance(
+            command.request, frames.Connect
+        ):
+            self._rules.refused()
         if isinstance(outcome, frames.DisconnectPush):
             self.end(outcome)
         elif outcome is not None and command.id:
@@ -134,20 +138,22 @@ class _Client:
             case frames.Subscribe() as request:
                 return await self._subscribe(command.id, request)
             case frames.Unsubscribe(channel):
-                self._channels.pop(channel, None)
-                await self._session.unsubscribe(channel)
-                await self._session.unsubscribe(presence_topic(channel))
+                await self._leave(channel)
                 return frames.UnsubscribeResult()
             case frames.Publish() as request:
                 return await self._publish(request)
             case frames.Presence(channel):
-                return frames.PresenceResult(await self._members(channel))
+                self._check_member(channel)
+                return frames.PresenceResult(await members_of(self._broker, channel))
             case frames.PresenceStats(channel):
-                members = await self._members(channel)
+                self._check_member(channel)
+                members = await members_of(self._broker, channel)
                 users = {info.user for info in members.values()}
                 return frames.PresenceStatsResult(len(members), len(users))
             case frames.History() as request:
-                return await self._history(request)
+                self._check_member(request.channel)
+                most = self._protocol.max_history
+                return await history_of(self._broker, request, most)
             case frames.Rpc(method, data):
                 if self._protocol.rpc is None:
                     return Errors.NOT_AVAILABLE
@@ -175,8 +181,6 @@ class _Client:
             anonymous=protocol.anonymous or is_known,
         )
         if not isinstance(grant, tokens.ConnectGrant):
-            if isinstance(grant, frames.Error):
-                self._rules.refused()
             return grant
         if grant.user:
             self._broker.identify(session, grant.user)
@@ -198,7 +202,9 @@ class _Client:
         if not channel:
             return Disconnects.BAD_REQUEST
         check_topic(channel)
-        if channel in self._channels:
+        if not self._broker.has_namespace(channel):
+            return Errors.UNKNOWN_CHANNEL
+        if channel in self._channels or channel in session.topics:
             return Errors.ALREADY_SUBSCRIBED
         grant = tokens.SubscribeGrant()
         if request.token:
@@ -219,18 +225,36 @@ class _Client:
             is_recoverable=rules.history_size > 0,
             max_recovered=self._protocol.max_recovered,
         )
-        since = await self._since(request) if recovery.is_wanted else None
+        since = None
+        if recovery.is_wanted:
+            since = await resume_at(
+                self._broker, channel, request.epoch, request.offset
+            )
+        is_greeted = False
 
-        def greet(attached: Attached, missed: list[Message]) -> list[Message]:
-            # Not before: what is published from now on comes behind the reply.
+        def reply(attached: Attached, missed: list[Message], *, is_whole: bool) -> str:
             outcome = recovery.outcome(
                 start=attached.position,
-                is_whole=bool(attached.recovered),
+                is_whole=is_whole,
                 missed=missed,
                 grant=grant,
                 ttl=grant.ttl_s(self._protocol.clock()),
             )
-            frame = codec.encode_reply(frames.Reply(number, outcome))
+            if isinstance(outcome, frames.Error):
+                raise ClientError(*_of(outcome))
+            return codec.encode_reply(frames.Reply(number, outcome))
+
+        def greet(attached: Attached, missed: list[Message]) -> list[Message]:
+            # Not before: what is published from now on comes behind the reply.
+            nonlocal is_greeted
+            is_whole = bool(attached.recovered)
+            if since is None and attached.position is not None:  # a new stream
+                is_whole = attached.position.offset == request.offset
+            frame = reply(attached, missed, is_whole=is_whole)
+            # A client is not ended as slow, again and again, for what it has missed.
+            if size_of(frame) > self._broker.limits.max_outbox_bytes // 2:
+                frame = reply(attached, missed, is_whole=False)
+            is_greeted = True
             return [Message("", frame, share=Share(size_of(frame)))]
 
         self._channels[channel] = grant.expires_at
@@ -238,21 +262,13 @@ class _Client:
             if rules.join_leave:
                 await session.subscribe(presence_topic(channel))
             await session.subscribe(channel, since=since, greet=greet)
-        except BaseException:
-            self._channels.pop(channel, None)
-            raise
-        if recovery.has_failed:
-            self._channels.pop(channel, None)
-            await session.unsubscribe(channel)
+        except BaseException as error:
+            self._drop(channel)
+            if not (is_greeted and isinstance(error, BackplaneError)):
+                raise
+            # Presence has failed, and the reply has gone: it must subscribe again.
+            self._push(channel, Unsubscribes.INSUFFICIENT_STATE)
         return None  # the greeting was the reply
-
-    async def _since(self, request: frames.Subscribe) -> Position:
-        """Return where to resume; with no epoch that is the stream's own."""
-        epoch = request.epoch
-        if not epoch:
-            page = await self._broker.history(request.channel, limit=1)
-            epoch = "" if page.position is None else page.position.epoch
-        return Position(epoch, request.offset)
 
     async def _publish(self, request: frames.Publish) -> frames.Result | tokens.Refusal:
         if not request.channel or not bytes(request.data):
@@ -264,34 +280,6 @@ class _Client:
             headers={codec.INFO_HEADER: codec.info_header(info)},
         )
         return frames.PublishResult()
-
-    async def _members(self, channel: str) -> dict[str, frames.ClientInfo]:
-        self._check_member(channel)
-        if not self._broker.rules_of(channel).presence:
-            raise ClientError(*_of(Errors.NOT_AVAILABLE))
-        members = await self._broker.presence(channel)
-        return {
-            member.client_id: frames.ClientInfo(member.user or "", member.client_id)
-            for member in members
-        }
-
-    async def _history(self, request: frames.History) -> frames.Result:
-        self._check_member(request.channel)
-        if not self._broker.rules_of(request.channel).history_size:
-            raise ClientError(*_of(Errors.NOT_AVAILABLE))
-        most = self._protocol.max_history
-        limit = most if request.limit < 0 else min(request.limit, most)
-        since = None
-        if request.since is not None:
-            since = Position(request.since.epoch, request.since.offset)
-        page = await self._broker.history(
-            request.channel, since=since, limit=max(limit, 1), reverse=request.reverse
-        )
-        top = page.position or Position("", 0)
-        found = page.messages[:limit]
-        return frames.HistoryResult(
-            [codec.publication_of(message) for message in found], top.epoch, top.offset
-        )
 
     def _refresh(self, token: str) -> frames.Result | tokens.Refusal:
         now, user = self._protocol.clock(), self._session.user or ""
@@ -328,6 +316,14 @@ class _Client:
         """Presence and history are for those who are in the channel."""
         if channel not in self._channels:
             raise NotAllowed
+
+    def _push(self, channel: str, body: frames.UnsubscribePush) -> None:
+        self._session.send_nowait(codec.encode_push(frames.Push(channel, body)))
+
+    async def _leave(self, channel: str) -> None:
+        self._channels.pop(channel, None)
+        await self._session.unsubscribe(channel, discard=True)
+        await self._session.unsubscribe(presence_topic(channel), discard=True)
 
     def _drop(self, channel: str) -> None:
         self._channels.pop(channel, None)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, cast
 
 import msgspec
 
 from .ending import Ending
 from .errors import BrokerError
-from .message import Item, Message, Payload
+from .message import Gap, Item, Message, Payload
 from .protocol import codec, frames, tokens
 from .protocol.codes import disconnect_for
 from .protocol.rules import ProtocolTimes
-from .topics import PRESENCE_PREFIX
+from .topics import PRESENCE_PREFIX, subject_of
 from .wire import WireFormat
 
 __all__ = ("CLIENT_WIRE", "ClientError", "ClientProtocol", "client_push")
@@ -83,6 +83,8 @@ def client_push(item: Item) -> str:
             frames.JoinPush(info) if news["event"] == "join" else frames.LeavePush(info)
         )
         return codec.encode_push(frames.Push(news["topic"], body))
+    if isinstance(item, Gap):  # of joins and leaves: their channel begins anew
+        item = replace(item, topic=subject_of(item.topic))
     return codec.publication_push(item)
 
 
@@ -92,7 +94,7 @@ def _close(ending: Ending) -> tuple[int, str]:
 
 
 def _join(lines: list[Payload]) -> Payload:
-    return "\n".join(str(line) for line in lines)
+    return "\n".join(cast("list[str]", lines))
 
 
 CLIENT_WIRE = WireFormat(encode=client_push, join=_join, close=_close)

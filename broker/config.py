@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache
 
 from .errors import UsageError
-from .topics import check_pattern, matches, overlaps, subject_of
+from .topics import check_pattern, matches, namespace_of, overlaps, subject_of
 
 __all__ = ("Access", "Limits", "Overflow", "RuleBook", "TopicRules")
 
 
 MAX_HISTORY_BYTES = 8_388_608
+_NAMESPACE = re.compile(r"[-_a-zA-Z0-9]+")
 
 
 class Overflow(Enum):
@@ -131,6 +133,9 @@ class TopicRules:
 
     Attributes:
         pattern: which topics; ``>`` for all.
+        namespace: only topics whose name begins with ``namespace:``, as channels of the
+            Centrifuge client protocol do; None for all. Letters, digits, ``_`` and
+            ``-``.
         history_size: messages kept for ``history`` and resume (>= 0; 0 keeps none).
         history_bytes: most bytes of them per topic (> 0; 8 MiB: guess, 128 of the
             largest messages); the oldest go first.
@@ -144,6 +149,7 @@ class TopicRules:
     """
 
     pattern: str = ">"
+    namespace: str | None = None
     history_size: int = 0
     history_bytes: int = MAX_HISTORY_BYTES
     history_ttl_s: float = 300.0  # AnyCable's history ttl; Ably keeps 2 minutes
@@ -155,6 +161,8 @@ class TopicRules:
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
+        if self.namespace is not None and not _NAMESPACE.fullmatch(self.namespace):
+            raise UsageError(f"no namespace: {self.namespace!a}; write letters, digits")
         if self.history_size < 0:
             raise UsageError(f"history_size must be >= 0, not {self.history_size}")
         if not self.history_bytes > 0:
@@ -164,16 +172,34 @@ class TopicRules:
         if self.join_leave and not self.presence:
             raise UsageError("join_leave needs presence=True")
 
+    def cover(self, subject: str) -> bool:
+        """Return whether they are for this topic, or for all that a pattern covers."""
+        is_inside = self.namespace is None or namespace_of(subject) == self.namespace
+        return is_inside and matches(self.pattern, subject)
+
+    def overlap(self, subject: str) -> bool:
+        """Return whether they are for this topic, or for some that a pattern covers."""
+        is_inside = (
+            self.namespace is None
+            or namespace_of(subject) == self.namespace
+            or subject[0] in "*>"
+        )
+        return is_inside and overlaps(self.pattern, subject)
+
 
 class RuleBook:
     """All rules of a broker, looked up by topic.
 
     Args:
         rules: in order of precedence; a topic that none covers gets the defaults.
+
+    Attributes:
+        namespaces: those that some rules are for.
     """
 
     def __init__(self, rules: Iterable[TopicRules] = ()) -> None:
         self._rules = (*rules, TopicRules())
+        self.namespaces = frozenset(each.namespace for each in self._rules)
         # Names are at most 255 bytes: the cache holds 2 MB at most.
         self.of = lru_cache(maxsize=8_192)(self._find)
 
@@ -186,9 +212,9 @@ class RuleBook:
         subject = subject_of(name)
         found = []
         for rules in self._rules:
-            if overlaps(rules.pattern, subject):
+            if rules.overlap(subject):
                 found.append(rules)
-            if matches(rules.pattern, subject):
+            if rules.cover(subject):
                 break
         return found
 
@@ -196,6 +222,6 @@ class RuleBook:
         """Return the rules of a checked topic; of a pattern, what covers it all."""
         subject = subject_of(name)
         for rules in self._rules:
-            if matches(rules.pattern, subject):
+            if rules.cover(subject):
                 return rules
         raise AssertionError("the last rule covers every topic")  # pragma: no cover

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .backplane import Link, Publication
+from .batching import Batcher
 from .config import Limits, Overflow, RuleBook
 from .errors import BrokerClosed, MessageTooLarge, SlowConsumer, UsageError
 from .hooks import Hooks
@@ -50,7 +51,9 @@ class Core:
     """The running parts of one broker, from when it is entered until it is left.
 
     Attributes:
+        batcher: wakes the writers whose wire format joins messages.
         owners: all with a queue: sessions and subscriptions.
+        began: when the broker was entered (s, monotonic).
         is_closed: publish and subscribe no more.
     """
 
@@ -65,7 +68,9 @@ class Core:
             budget=self.budget,
             counters=self.counters,
         )
+        self.batcher = Batcher(self.counters)
         self.owners: dict[QueueOwner, None] = {}
+        self.began = anyio.current_time()
         self.is_closed = False
         self._link: Link | None = None
         self._tasks: TaskGroup | None = None
@@ -98,12 +103,14 @@ class Core:
                 self._link = link
                 self._tasks = tasks
                 tasks.start_soon(self.relay.run, link, name="broker: relay")
+                tasks.start_soon(self.batcher.run, name="broker: batcher")
                 yield tasks
                 tasks.cancel_scope.cancel()
         finally:
             self._link = None
             self._tasks = None
             self.relay.close()
+            self.batcher.close()
 
     def see_off(self, farewell: Callable[[], Awaitable[None]]) -> anyio.Event:
         """Run a session's farewell in a task of the broker's own, for ``grace_s``.

@@ -45,7 +45,8 @@ class Attached:
     recovered: bool | None = None
 
 
-# Called in the instant from which on everything is delivered; must not wait, not raise.
+# Called in the instant from which on everything is delivered; must not wait. If it
+# raises, the subscriber is not attached.
 Greet: TypeAlias = Callable[[Attached, list[Message]], list[Message]]
 
 
@@ -154,10 +155,11 @@ class Relay:
             start = interest.position
             if since is None and not recent:
                 # No await from here on: all after this position is delivered.
-                self._add(name, subscriber)
                 attached = Attached(start)
-                if greet is not None:
-                    subscriber.begin(greet(attached, []))
+                first = [] if greet is None else greet(attached, [])
+                self._add(name, subscriber)
+                if first:
+                    subscriber.begin(first)
                 return attached
             if start is None or subscriber in self.registry.targets(name):
                 raise _cannot_go_back(name)  # noqa: TRY301 # undone below, as any
@@ -165,14 +167,15 @@ class Relay:
                 link, name, subscriber, start, since, recent
             )
             # Still no await: what is published next must find the subscriber.
-            self._add(name, subscriber)
             attached = Attached(start)
             if since is not None:
                 attached = Attached(since if recovered else start, recovered)
+            first = missed if greet is None else greet(attached, missed)
+            self._add(name, subscriber)
             if greet is None:
-                subscriber.recover(missed)
+                subscriber.recover(first)
             else:
-                subscriber.begin(greet(attached, missed))
+                subscriber.begin(first)
             self._hand_over(waiting, subscriber)
             return attached
         except BaseException:

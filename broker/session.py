@@ -30,7 +30,7 @@ from .presence import Attendance
 from .relay import Attached, Greet
 from .state.rates import Meter
 from .subscriber import Subscriber
-from .topics import PRESENCE_PREFIX, check_pattern, check_topic
+from .topics import PRESENCE_PREFIX, check_pattern, check_topic, subject_of
 from .transport import Frames, FrameT, Transport
 from .wire import WireFormat
 
@@ -215,9 +215,7 @@ class Session(Generic[FrameT]):
             if topic in self._topics:
                 return self._topics[topic][1]
             async with self._on_behalf_of_client():
-                limit = core.limits.max_subscriptions
-                if len(self._topics) >= limit:
-                    raise LimitExceeded("max_subscriptions", limit)
+                self._check_count(topic)
             lane = self._actor.lane(policy)
             try:
                 attached = await core.relay.attach(
@@ -240,20 +238,21 @@ class Session(Generic[FrameT]):
                 self._topics.pop(topic, None)
                 core.relay.detach(topic, lane)
                 # Not here: this task may have been cancelled.
-                core.see_off(partial(self._attendance.leave, topic))
+                core.see_off(partial(self._follow, topic))
                 raise
             return attached
 
-    async def unsubscribe(self, topic: str) -> None:
+    async def unsubscribe(self, topic: str, *, discard: bool = False) -> None:
         """Stop a subscription; what waits already is still sent.
 
         Does nothing if the topic is not subscribed.
+
+        Args:
+            discard: for protocols: let go of what waits of it.
         """
         async with self._changing:
             await anyio.lowlevel.checkpoint()
-            known = self._topics.pop(topic, None)
-            if known is not None:
-                self._core.relay.detach(topic, known[0])
+            if self._detach(topic, discard=discard):
                 await self._attendance.leave(topic)
 
     async def publish(
@@ -339,17 +338,39 @@ class Session(Generic[FrameT]):
     def drop(self, topic: str) -> None:
         """Stop a subscription without waiting; presence follows in a broker's task.
 
-        Does nothing if the topic is not subscribed.
+        What waits of it is let go of. Does nothing if the topic is not subscribed.
         """
-        known = self._topics.pop(topic, None)
-        if known is not None:
-            self._core.relay.detach(topic, known[0])
-            self._core.see_off(partial(self._attendance.leave, topic))
+        if self._detach(topic, discard=True):
+            self._core.see_off(partial(self._follow, topic))
 
     def identify(self, user: str) -> None:
         """Note whose session it is; by way of ``Broker.identify``."""
         self.user = user
         self._attendance.identify(user)
+
+    def _detach(self, topic: str, *, discard: bool) -> bool:
+        known = self._topics.pop(topic, None)
+        if known is None:
+            return False
+        lane = known[0]
+        self._core.relay.detach(topic, lane)
+        if discard:
+            self._actor.discard(lane, topic)
+        return True
+
+    async def _follow(self, topic: str) -> None:
+        """Leave a topic that was dropped, unless it is subscribed again."""
+        async with self._changing:
+            if topic not in self._topics:
+                await self._attendance.leave(topic)
+
+    def _check_count(self, topic: str) -> None:
+        limit = self._core.limits.max_subscriptions
+        if len(self._topics) < limit:
+            return
+        # A topic and its presence topic are one subscription.
+        if len({subject_of(name) for name in (*self._topics, topic)}) > limit:
+            raise LimitExceeded("max_subscriptions", limit)
 
     def _note_gap(self, gap: Gap) -> None:
         if self.on_gap is not None:

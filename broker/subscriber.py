@@ -154,6 +154,24 @@ class Subscriber:
             self.outbox.budget.hold(message, 1)
             self.deliver(message, message.size_bytes)
 
+    def discard(self, topic: str) -> None:
+        """Let go of what waits of one topic. Costs a walk through all that waits."""
+        for _ in range(len(self._backlog)):
+            message = self._backlog.popleft()
+            if message.topic == topic:
+                self.outbox.budget.release(message)
+            else:
+                self._backlog.append(message)
+        for item in self.outbox.take_all():
+            if item.topic == topic:
+                continue
+            if isinstance(item, Message):
+                self.outbox.budget.hold(item, 1)
+                self.outbox.offer(item, item.size_bytes)
+            else:
+                self.outbox.untell(item)
+        self._tell_room()
+
     async def wait_room(self, size: int) -> None:
         """Wait until a message of ``size`` bytes would fit, or nobody reads any more.
 

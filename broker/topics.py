@@ -14,6 +14,7 @@ __all__ = (
     "check_topic",
     "is_pattern",
     "matches",
+    "namespace_of",
     "overlaps",
     "presence_topic",
     "subject_of",
@@ -104,6 +105,12 @@ def overlaps(one: str, other: str) -> bool:
 def presence_topic(topic: str) -> str:
     """Return the topic on which joins and leaves of ``topic`` are published."""
     return PRESENCE_PREFIX + topic
+
+
+def namespace_of(topic: str) -> str | None:
+    """Return what stands before the first colon of a topic; None without one."""
+    namespace, colon, _ = topic.partition(":")
+    return namespace if colon else None
 
 
 def subject_of(name: str) -> str:

@@ -54,11 +54,16 @@ class Wakeup:
         """
         self.armed = True
         try:
+            await self._sleep()
+        finally:
+            self.armed = False
+
+    async def _sleep(self) -> None:
+        # No contextlib.suppress: this is the hot path.
+        try:  # noqa: SIM105
             await self._send.send(None)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass
-        finally:
-            self.armed = False
 
     def close(self) -> None:
         """Wake the waiter for good. Idempotent."""

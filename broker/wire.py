@@ -50,14 +50,15 @@ class WireFormat:
             per client, if it is one function for all of them.
         join: makes one frame of several, so that a burst costs one send; None where
             each item is a frame of its own.
-        max_joined: most items in one frame (> 0).
+        max_joined: most items in one frame (> 0). centrifuge has 16; ours are joined
+            over a whole burst (256: guess).
         max_joined_bytes: no more are added to a frame that has so many (bytes, > 0).
         close: what a client is told about its session's end.
     """
 
     encode: Encode = plain_frame
     join: Join | None = None
-    max_joined: int = 16  # centrifuge's defaultMaxMessagesInFrame
+    max_joined: int = 256
     max_joined_bytes: int = 65_536  # guess: the largest message once more
     close: Callable[[Ending], tuple[int, str]] = plain_close
 

@@ -26,6 +26,7 @@ __all__ = (
     "MAX_DIGITS",
     "TAG_PREFIX",
     "BadFrame",
+    "check_limits",
     "compact",
     "decode_commands",
     "encode_push",
@@ -129,11 +130,7 @@ def _command(line: bytes, max_depth: int) -> frames.Command:
         raise BadFrame("not JSON", str(error)) from error
     except RecursionError as error:
         raise BadFrame("nested too deep") from error
-    # It is JSON: from here on strings end where they seem to.
-    if line.count(b"{") + line.count(b"[") > max_depth:
-        _check_depth(line, max_depth)
-    if len(line) > MAX_DIGITS:
-        _check_digits(line)
+    check_limits(line, max_depth=max_depth)
     if not 0 <= read.id <= frames.MAX_ID:
         raise BadFrame("id out of range")
     given = [r for name in _METHODS if (r := getattr(read, name)) is not None]
@@ -144,6 +141,22 @@ def _command(line: bytes, max_depth: int) -> frames.Command:
     if not given:
         raise BadFrame("no method")
     return frames.Command(read.id, given[0])
+
+
+def check_limits(raw: bytes, *, max_depth: int) -> None:
+    """Refuse JSON that a common parser gives up on.
+
+    Args:
+        raw: valid JSON, so that strings end where they seem to.
+        max_depth: most objects and arrays inside each other.
+
+    Raises:
+        BadFrame: "nested too deep" or "number too long".
+    """
+    if raw.count(b"{") + raw.count(b"[") > max_depth:
+        _check_depth(raw, max_depth)
+    if len(raw) > MAX_DIGITS:
+        _check_digits(raw)
 
 
 def _check_depth(line: bytes, max_depth: int) -> None:

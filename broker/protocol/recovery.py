@@ -25,8 +25,6 @@ class Recovery:
 
     Attributes:
         is_wanted: history is to be read from the request's position on.
-        has_failed: the client asked to be refused rather than subscribed without what
-            it has missed, and is.
     """
 
     def __init__(
@@ -36,7 +34,6 @@ class Recovery:
         self._is_recoverable = is_recoverable
         self._max_recovered = max_recovered
         self.is_wanted = request.recover and is_recoverable
-        self.has_failed = False
 
     def outcome(
         self,
@@ -60,10 +57,9 @@ class Recovery:
         has_recovered = (
             self.is_wanted and is_whole and len(missed) <= self._max_recovered
         )
-        if request.recover and not has_recovered:
-            self.has_failed = bool(request.flag & REJECT_UNRECOVERED)
-            if self.has_failed:
-                return Errors.UNRECOVERABLE_POSITION
+        is_strict = request.recover and bool(request.flag & REJECT_UNRECOVERED)
+        if is_strict and not has_recovered:
+            return Errors.UNRECOVERABLE_POSITION
         top = start
         if missed and not has_recovered:
             top = missed[-1].position

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
+
+from broker.errors import UsageError
 
 from .codes import Disconnects
 from .frames import Command, Connect, DisconnectPush, Pong
@@ -27,6 +29,13 @@ class ProtocolTimes:
     pong_s: float = 8.0
     stale_s: float = 10.0
     expired_s: float = 25.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise UsageError(f"ProtocolTimes.{each.name} must be > 0")
+        if self.pong_s >= self.ping_s:
+            raise UsageError("ProtocolTimes.pong_s must be below ping_s")
 
 
 class Rules:

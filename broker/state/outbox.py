@@ -123,6 +123,13 @@ class Outbox(ABC):
             self.max_bytes
         )
 
+    def untell(self, gap: Gap) -> None:
+        """Put a gap back that was just taken, as the youngest item."""
+        self.told -= gap.missed
+        self.counters.missed -= gap.missed
+        self.counters.gaps -= 1
+        self.tell(gap)
+
     @abstractmethod
     def clear(self) -> None:
         """Let go of everything that waits, untold: the subscriber is gone."""

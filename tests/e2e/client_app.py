@@ -28,7 +28,7 @@ broker = Broker(
         TopicRules(pattern="news.>", publish=Access.NOBODY),
         TopicRules(pattern="members.>", subscribe=Access.USERS),
     ],
-    limits=Limits(max_outbox_messages=200, stall_s=3, grace_s=1),
+    limits=Limits(max_outbox_messages=200, stall_s=3, grace_s=3),
 )
 
 

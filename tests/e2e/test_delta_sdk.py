@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import unicodedata
 from itertools import pairwise
@@ -17,8 +16,6 @@ from broker.protocol.delta import create_delta, worthwhile_delta
 
 pytestmark = pytest.mark.e2e
 
-SDK = "centrifuge@5.8.0"
-INSTALL = ("install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
 PATIENCE_S = 120
 STREAMS, VERSIONS = 60, 8
 
@@ -72,22 +69,6 @@ WORDS = (
     ),
     *("\x00", "\u2028", "\ufeff", '"', "\\", "\n", "0:", "@,;", "€", "x" * 40),
 )
-
-
-@pytest.fixture(scope="session")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that has the SDK among its modules."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
-    folder = tmp_path_factory.mktemp("sdk")
-    command = [npm, *INSTALL, "--prefix", str(folder), SDK]
-    run = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    if run.returncode:
-        pytest.skip(f"npm cannot install {SDK}: {run.stderr[-300:]}")
-    return folder
 
 
 def read(sdk: Path, **given: Any) -> dict[str, Any]:

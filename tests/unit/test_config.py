@@ -122,3 +122,30 @@ def test_what_covers_all_of_a_pattern_gives_its_options() -> None:
     assert book.of("a.*") is USERS
     assert book.of("a.>") is OPEN
     assert book.of(">") == TopicRules()
+
+
+def test_a_namespace_is_what_stands_before_the_colon() -> None:
+    chat = TopicRules(namespace="chat", history_size=10)
+    quiet = TopicRules(namespace="chat", pattern="*.quiet", publish=Access.NOBODY)
+    book = RuleBook([quiet, chat])
+    assert book.of("chat:room") is chat
+    assert book.of("chat:room.quiet") is quiet
+    assert book.of("$presence.chat:room") is chat
+    for other in ("chat", "chat.room", "chats:room", "news:chat:room", "room"):
+        assert book.of(other) == TopicRules()
+    assert book.namespaces == {"chat", None}
+
+
+def test_a_pattern_may_reach_into_namespaces() -> None:
+    chat = TopicRules(namespace="chat", subscribe=Access.NOBODY)
+    book = RuleBook([chat])
+    assert book.governing(">") == [chat, TopicRules()]
+    assert book.governing("*.a") == [chat, TopicRules()]
+    assert book.governing("chat:x.>") == [chat]
+    assert book.governing("news:x.>") == [TopicRules()]
+
+
+@pytest.mark.parametrize("wrong", ["", "a:b", "a.b", "a b", "é", "*"])
+def test_what_is_no_namespace(wrong: str) -> None:
+    with pytest.raises(UsageError, match="no namespace"):
+        TopicRules(namespace=wrong)

@@ -1,0 +1,88 @@
+"""What a client of the Centrifuge protocol may ask about a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .client_protocol import ClientError
+from .errors import RecoveryImpossible
+from .message import Message, Position
+from .protocol import codec, frames
+from .protocol.codes import Errors
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+__all__ = ("history_of", "members_of", "resume_at")
+
+
+async def members_of(broker: Broker, channel: str) -> dict[str, frames.ClientInfo]:
+    """Return who is in a channel, by client.
+
+    Raises:
+        ClientError: its rules do not keep presence.
+    """
+    if not broker.rules_of(channel).presence:
+        raise _not_available()
+    return {
+        member.client_id: frames.ClientInfo(member.user or "", member.client_id)
+        for member in await broker.presence(channel)
+    }
+
+
+async def resume_at(
+    broker: Broker, channel: str, epoch: str, offset: int
+) -> Position | None:
+    """Return where to resume; with no epoch that is the stream's own, if any."""
+    if not epoch:
+        page = await broker.history(channel, limit=1)
+        if page.position is None:
+            return None
+        epoch = page.position.epoch
+    return Position(epoch, offset)
+
+
+async def history_of(
+    broker: Broker, request: frames.History, most: int
+) -> frames.HistoryResult:
+    """Return a page of a channel's history, at most ``most`` of it.
+
+    Raises:
+        ClientError: its rules do not keep history.
+        RecoveryImpossible: ``since`` is of another epoch, or forwards not all after it
+            is kept.
+    """
+    channel, asked = request.channel, request.since
+    kept = broker.rules_of(channel).history_size
+    if not kept:
+        raise _not_available()
+    limit = most if request.limit < 0 else min(request.limit, most)
+    since = None
+    if asked is not None and not request.reverse:
+        since = await resume_at(broker, channel, asked.epoch, asked.offset)
+    page = await broker.history(
+        channel,
+        since=since,
+        limit=kept if asked is not None else max(limit, 1),
+        reverse=request.reverse,
+    )
+    top = page.position or Position("", 0)
+    found = page.messages
+    if asked is not None and request.reverse:
+        if asked.epoch not in ("", top.epoch):
+            raise RecoveryImpossible("another epoch")
+        found = [each for each in found if _is_before(each, asked.offset)]
+    return frames.HistoryResult(
+        [codec.publication_of(message) for message in found[:limit]],
+        top.epoch,
+        top.offset,
+    )
+
+
+def _is_before(message: Message, offset: int) -> bool:
+    return message.position is not None and message.position.offset < offset
+
+
+def _not_available() -> ClientError:
+    error = Errors.NOT_AVAILABLE
+    return ClientError(error.code, error.message)

@@ -1,0 +1,419 @@
+"""The server API: what other programs ask of a broker, and how it is carried out."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, TypeAlias
+from uuid import uuid4
+
+import anyio.lowlevel
+from msgspec import Raw
+
+from .broker import Broker
+from .client_protocol import ClientError
+from .ending import Ending, EndKind
+from .errors import BrokerError, RecoveryImpossible, UsageError
+from .message import Gap, Message, Payload, Position
+from .protocol import api, codec, frames
+from .protocol.codes import Errors, Unsubscribes, error_for
+from .session import Session
+from .topics import check_topic, is_pattern
+
+__all__ = ("Answer", "ApiRpc", "ServerApi")
+
+logger = logging.getLogger("broker")
+
+ApiRpc: TypeAlias = Callable[[str, str], Awaitable[Payload]]
+_Handler: TypeAlias = Callable[[Any], Awaitable[api.Outcome]]
+
+CUSTOM_CODES = range(3000, 5000)  # of disconnections; others close no WebSocket here
+_INTERNAL: Final = frames.Error(100, Errors.INTERNAL.message)
+BREATH = 1_000  # sessions counted before others have their turn (guess: 1 ms)
+
+# What is missing, by method.
+_NOT_YET: Final = {
+    # Subscriptions that the server makes: the client's side of the session must take
+    # the channel up in the instant in which it is attached, and be told its position.
+    "subscribe": "clients subscribe themselves",
+    # The session must be given the new expiry, and its client a push.
+    "refresh": "clients refresh themselves, with a token",
+    # No backplane can forget a topic's messages and keep its position.
+    "history_remove": "history goes with its ttl",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered with.
+
+    Attributes:
+        body: JSON.
+        error: why nothing was done; None for a result. What a part of a batch or a
+            broadcast met is in the body only.
+    """
+
+    body: bytes
+    error: frames.Error | None = None
+
+
+class ServerApi:
+    """Carries out the requests of Centrifugo's server API on one broker.
+
+    Whoever may call it may do anything: neither the rules' ``publish`` nor a hook is
+    asked. What it does to sessions it does to those of this node.
+
+    Args:
+        name: of this node, for ``info``; "" for a random one.
+        version: of the application, for ``info``.
+        rpc: answers ``rpc(method, params)``; params is JSON text, and so is what it
+            returns. It may raise ``ClientError``. None: error 108.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        name: str = "",
+        version: str = "asgi-broker",
+        rpc: ApiRpc | None = None,
+    ) -> None:
+        self._broker = broker
+        self._uid = uuid4().hex
+        self._name = name or f"node-{self._uid[:8]}"
+        self._version = version
+        self._rpc = rpc
+        # {method: (its request, what carries that out)}
+        self._methods: dict[str, tuple[type[Any], _Handler]] = {
+            "publish": (api.Publish, self.publish),
+            "broadcast": (api.Broadcast, self.broadcast),
+            "unsubscribe": (api.Unsubscribe, self.unsubscribe),
+            "disconnect": (api.Disconnect, self.disconnect),
+            "presence": (api.Presence, self.presence),
+            "presence_stats": (api.Presence, self.presence_stats),
+            "history": (api.History, self.history),
+            "channels": (api.Channels, self.channels),
+            "info": (api.Info, self.info),
+            "rpc": (api.Rpc, self.rpc),
+        }
+
+    async def answer(self, method: str, body: bytes) -> Answer:
+        """Carry out a request as it came and return its answer. Raises nothing.
+
+        Args:
+            method: such as ``publish``.
+            body: of the request; whoever takes it from a network bounds it.
+
+        Cancellation: of a batch or a broadcast, the first parts may be done.
+        """
+        await anyio.lowlevel.checkpoint()
+        try:
+            api.check_body(body)
+            if method == "batch":
+                return await self._batch(api.decode(body, api.Batch))
+        except api.ApiError as error:
+            return Answer(api.encode_outcome(error.error), error.error)
+        outcome = await self._outcome(method, body)
+        failed = outcome if isinstance(outcome, frames.Error) else None
+        return Answer(api.encode_outcome(outcome), failed)
+
+    async def publish(self, request: api.Publish) -> api.PublishResult:
+        """Publish, unless the idempotency key was seen: then say where that stands.
+
+        Raises:
+            ApiError: no data, or what is not available.
+            BrokerError: as ``Broker.publish``.
+        """
+        return await self._publish(request, request.channel)
+
+    async def broadcast(self, request: api.Broadcast) -> api.BroadcastResult:
+        """Publish to each channel in turn; one that is refused stops no other.
+
+        Raises:
+            ApiError: no channels, no data, or what is not available.
+        """
+        if not request.channels:
+            raise api.bad_request("channels are missing")
+        api.payload_of(request)
+        responses = []
+        for channel in request.channels:
+            outcome = await self._attempt(partial(self._publish, request, channel))
+            responses.append(
+                api.Response(error=outcome)
+                if isinstance(outcome, frames.Error)
+                else api.Response(result=outcome)
+            )
+        return api.BroadcastResult(responses)
+
+    async def unsubscribe(self, request: api.Unsubscribe) -> api.Done:
+        """End the subscriptions to a channel; clients of the protocol are told.
+
+        What waits of it is let go of. Clients get an unsubscribe push with code 2000,
+        after which SDKs do not subscribe again by themselves; sessions of other
+        endpoints notice nothing but silence. A subscription that is only being made
+        is not ended.
+
+        Raises:
+            ApiError: neither user nor client; a session.
+            InvalidTopic: of the channel.
+        """
+        channel = request.channel
+        check_topic(channel)
+        sessions = self._sessions_of(request)
+        await anyio.lowlevel.checkpoint()
+        for session in sessions:
+            if session.ending is None and channel in session.topics:
+                _unsubscribe(session, channel)
+        return api.Done()
+
+    async def disconnect(self, request: api.Disconnect) -> api.Done:
+        """End sessions; their clients are told why, behind what waits already.
+
+        Raises:
+            ApiError: neither user nor client; a session; a code that is none of the
+                protocol's or the application's.
+        """
+        told = request.disconnect or api.DisconnectTold()
+        ending = _ending(told)
+        sessions = self._sessions_of(request)
+        await anyio.lowlevel.checkpoint()
+        for session in sessions:
+            if session.client_id not in request.whitelist:
+                session.end(ending, flush=True)
+        return api.Done()
+
+    async def presence(self, request: api.Presence) -> frames.PresenceResult:
+        """Say who is in a channel, over all nodes.
+
+        Raises:
+            ApiError: the rules keep no presence.
+            BrokerError: as ``Broker.presence``.
+        """
+        channel = request.channel
+        check_topic(channel)
+        if not self._broker.rules_of(channel).presence:
+            raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no presence")
+        members = await self._broker.presence(channel)
+        return frames.PresenceResult(
+            {
+                member.client_id: frames.ClientInfo(member.user or "", member.client_id)
+                for member in members
+            }
+        )
+
+    async def presence_stats(self, request: api.Presence) -> frames.PresenceStatsResult:
+        """Say how many clients and users are in a channel; raises as ``presence``."""
+        members = (await self.presence(request)).presence
+        users = {info.user for info in members.values()}
+        return frames.PresenceStatsResult(len(members), len(users))
+
+    async def history(self, request: api.History) -> frames.HistoryResult:
+        """Return a channel's last publications, and the position of its end.
+
+        With ``reverse`` those before ``since``, newest first, as far as they are kept.
+
+        Raises:
+            ApiError: the rules keep no history.
+            RecoveryImpossible: not all after ``since`` are kept, or another epoch.
+            BrokerError: as ``Broker.history``.
+        """
+        channel, since = request.channel, request.since
+        check_topic(channel)
+        size = self._broker.rules_of(channel).history_size
+        if not size:
+            raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no history")
+        limit = size if request.limit < 0 else min(request.limit, size)
+        if since is None:
+            page = await self._broker.history(
+                channel, limit=max(limit, 1), reverse=request.reverse
+            )
+            found = page.messages
+        elif request.reverse:
+            page = await self._broker.history(channel, limit=size, reverse=True)
+            epoch = "" if page.position is None else page.position.epoch
+            if since.epoch and since.epoch != epoch:
+                raise RecoveryImpossible(f"{channel} has another epoch")
+            found = [m for m in page.messages if _offset(m) < since.offset]
+        else:
+            page = await self._broker.history(
+                channel, since=await self._position(channel, since), limit=max(limit, 1)
+            )
+            found = page.messages
+        top = page.position or Position("", 0)
+        publications = [codec.publication_of(message) for message in found[:limit]]
+        return frames.HistoryResult(publications, top.epoch, top.offset)
+
+    async def channels(self, request: api.Channels) -> api.ChannelsResult:
+        """Count the clients of each channel of this node, by name, not by pattern.
+
+        Raises:
+            ApiError: a pattern that cannot be read.
+        """
+        matches = api.glob(request.pattern or "*").match
+        counts: Counter[str] = Counter()
+        for _, channels in await self._survey():
+            counts.update(channels)
+        found = {
+            channel: api.ChannelInfo(count)
+            for channel, count in counts.items()
+            if matches(channel)
+        }
+        return api.ChannelsResult(found)
+
+    async def info(self, _: api.Info) -> api.InfoResult:
+        """Describe this node; of others nothing is known here."""
+        survey = await self._survey()
+        users = {user for user, _ in survey if user is not None}
+        node = api.NodeInfo(
+            uid=self._uid,
+            name=self._name,
+            version=self._version,
+            num_clients=len(survey),
+            num_users=len(users),
+            num_channels=len({name for _, channels in survey for name in channels}),
+            num_subs=sum(len(channels) for _, channels in survey),
+            uptime=int(self._broker.uptime_s),
+        )
+        return api.InfoResult([node])
+
+    async def rpc(self, request: api.Rpc) -> frames.RpcResult:
+        """Ask the application.
+
+        Raises:
+            ApiError: it takes no calls.
+            ClientError: what it answers.
+            Exception: whatever else it raises.
+        """
+        if self._rpc is None:
+            raise api.ApiError(Errors.NOT_AVAILABLE, "no rpc handler")
+        await anyio.lowlevel.checkpoint()
+        params = bytes(request.params).decode() or "null"
+        return frames.RpcResult(codec.raw_json(await self._rpc(request.method, params)))
+
+    async def _batch(self, request: api.Batch) -> Answer:
+        # In order even where it may be parallel: publications keep theirs.
+        replies: list[tuple[str, api.Outcome]] = []
+        for command in request.commands:
+            method, *others = command or ("",)
+            if others:
+                problem = api.bad_request("a command has one method")
+                replies.append((method, problem.error))
+            else:
+                body = command.get(method, Raw(b"{}"))
+                replies.append((method, await self._outcome(method, body)))
+        return Answer(api.encode_batch(replies))
+
+    async def _outcome(self, method: str, body: bytes | Raw) -> api.Outcome:
+        """Carry out one request, of a checked body, that is no batch."""
+        if method in _NOT_YET:
+            problem = f"{method}: {_NOT_YET[method]}"
+            return api.ApiError(Errors.NOT_AVAILABLE, problem).error
+        if method not in self._methods:
+            return api.NOT_FOUND
+        kind, handler = self._methods[method]
+
+        async def run() -> api.Outcome:
+            return await handler(api.decode(body, kind))
+
+        return await self._attempt(run)
+
+    async def _attempt(self, run: Callable[[], Awaitable[api.Outcome]]) -> api.Outcome:
+        """Return what comes of it, be it an error."""
+        try:
+            return await run()
+        except api.ApiError as error:
+            return error.error
+        except ClientError as error:
+            return frames.Error(error.code, error.message)
+        except BrokerError as error:
+            told = error_for(error)
+            if told is None and isinstance(error, UsageError):
+                told = Errors.BAD_REQUEST
+            if told is None or not self._broker.is_running:
+                logger.warning("server API: %s", error)
+                return _INTERNAL
+            return api.ApiError(told, str(error)).error
+        except Exception:
+            logger.exception("server API: a request failed")
+            return _INTERNAL
+
+    async def _publish(
+        self, request: api.Publishing, channel: str
+    ) -> api.PublishResult:
+        receipt = await self._broker.publish(
+            channel,
+            api.payload_of(request),
+            message_id=request.idempotency_key or None,
+            headers=api.headers_of(request),
+        )
+        if not self._broker.rules_of(channel).history_size:
+            return api.PublishResult()  # of a stream that nobody can go back to
+        return api.PublishResult(receipt.position.offset, receipt.position.epoch)
+
+    def _sessions_of(
+        self, request: api.Unsubscribe | api.Disconnect
+    ) -> list[Session[Any]]:
+        """Return whose sessions are meant: a user's, or a client's if it is theirs."""
+        if request.session:
+            raise api.ApiError(Errors.NOT_AVAILABLE, "session: name the client")
+        if not request.user and not request.client:
+            # Not all who are anonymous: that would be too easy to ask for by mistake.
+            raise api.bad_request("user is missing, or client")
+        return self._broker.sessions(
+            user=request.user or None, client=request.client or None
+        )
+
+    async def _position(
+        self, channel: str, since: frames.StreamPosition
+    ) -> Position | None:
+        """Return a place in the stream; with no epoch in the one there is, if any."""
+        if since.epoch:
+            return Position(since.epoch, since.offset)
+        top = (await self._broker.history(channel, limit=1)).position
+        return None if top is None else Position(top.epoch, since.offset)
+
+    async def _survey(self) -> list[tuple[str | None, list[str]]]:
+        """Return the user and the channels of every session of this node."""
+        await anyio.lowlevel.checkpoint()
+        found = []
+        for number, session in enumerate(self._broker.sessions(), 1):
+            if number % BREATH == 0:
+                await anyio.lowlevel.checkpoint()
+            if session.ending is None:
+                channels = [
+                    name
+                    for name in session.topics
+                    if name[0] != "$" and not is_pattern(name)
+                ]
+                found.append((session.user, channels))
+        return found
+
+
+def _unsubscribe(session: Session[Any], channel: str) -> None:
+    if session.on_gap is None:
+        session.drop(channel)
+        return
+    # A place in the stream that is lost for good: what speaks the protocol lets go of
+    # the channel, and of its joins and leaves, so that the client may ask for it anew.
+    session.on_gap(Gap(channel, "", 0, 0, 1))
+    push = frames.Push(channel, Unsubscribes.SERVER)
+    session.send_nowait(codec.encode_push(push))
+
+
+def _ending(told: api.DisconnectTold) -> Ending:
+    usual = Ending.of(EndKind.DISCONNECTED, told.reason or None)
+    if not told.code:
+        return usual
+    if told.code not in CUSTOM_CODES:
+        raise api.bad_request("a disconnect code is 3000 to 4999")
+    if told.code == usual.code:
+        # It stands for 3503 to clients of the protocol.
+        raise api.bad_request(f"disconnect code {usual.code} is the broker's own")
+    return replace(usual, code=told.code)
+
+
+def _offset(message: Message) -> int:
+    return 0 if message.position is None else message.position.offset
