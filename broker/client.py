@@ -257,11 +257,15 @@ class _Client:
             is_greeted = True
             return [Message("", frame, share=Share(size_of(frame)))]
 
+        is_granted = bool(request.token)
         self._channels[channel] = grant.expires_at
         try:
             if rules.join_leave:
-                await session.subscribe(presence_topic(channel))
-            await session.subscribe(channel, since=since, greet=greet)
+                news = presence_topic(channel)
+                await session.subscribe(news, authorized=is_granted)
+            await session.subscribe(
+                channel, since=since, greet=greet, authorized=is_granted
+            )
         except BaseException as error:
             self._drop(channel)
             if not (is_greeted and isinstance(error, BackplaneError)):

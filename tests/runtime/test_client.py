@@ -699,6 +699,22 @@ async def test_subscription_tokens() -> None:
             assert await client.closed() == (3500, "invalid token")
 
 
+async def test_a_subscription_token_decides_alone() -> None:
+    """Neither the rules nor the hook are asked; without one they say no."""
+
+    async def nobody(session: Any, topic: str) -> None:
+        raise NotAllowed
+
+    rules = [TopicRules(subscribe=Access.NOBODY, presence=True, join_leave=True)]
+    async with Broker(rules=rules, hooks=Hooks(authorize_subscribe=nobody)) as broker:
+        connect = {"token": token(sub="ann")}
+        async with serving(broker, with_tokens(), connect=connect) as client:
+            assert await client.error("subscribe", channel="c") == 103
+            good = token(sub="ann", channel="c")
+            await client.call("subscribe", channel="c", token=good)
+            assert "join" in (await client.next())["push"]
+
+
 async def test_a_subscription_expires_unless_it_is_refreshed() -> None:
     times = ProtocolTimes(ping_s=1_000, pong_s=900, expired_s=25)
     async with Broker(rules=TALKATIVE) as broker:
