@@ -118,7 +118,7 @@ async def test_the_application_goes_on_meanwhile() -> None:
 
 
 async def test_clients_are_sent_away_bit_by_bit_and_in_any_order() -> None:
-    many = 3_000
+    many = 1_000
     async with (
         Broker() as broker,
         clients_of(broker, many),
@@ -138,10 +138,10 @@ async def test_clients_are_sent_away_bit_by_bit_and_in_any_order() -> None:
         assert await drain(broker, 100, random=Random(1)) == 0
         times = [at - began for at, _ in moments]
         # A thousand in a second, none of them all at once.
-        assert max(times) == pytest.approx(3, rel=0.2)
+        assert max(times) == pytest.approx(1, rel=0.3)
         batches = {at: times.count(at) for at in times}
-        assert len(batches) > 40
-        assert max(batches.values()) < many / 20
+        assert len(batches) > 10
+        assert max(batches.values()) < many / 10
         pauses = [b - a for a, b in pairwise(sorted(batches))]
         assert max(pauses) > 1.5 * min(pauses)  # jittered
         places = [place for _, place in moments]
@@ -150,10 +150,10 @@ async def test_clients_are_sent_away_bit_by_bit_and_in_any_order() -> None:
 
 async def test_many_clients_and_little_time() -> None:
     """Half of the deadline is for sending away, however many there are."""
-    async with Broker() as broker, clients_of(broker, 2_000):
+    async with Broker() as broker, clients_of(broker, 800):
         began = anyio.current_time()
-        assert await drain(broker, 1) == 0
-        assert anyio.current_time() - began < 1
+        assert await drain(broker, 0.5) == 0
+        assert anyio.current_time() - began < 0.5
 
 
 async def test_cancelled_and_called_again() -> None:
