@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-try:
+try:  # what the modules below import, so that a missing one is named here
     import click
     import hypercorn  # noqa: F401
     import prometheus_client  # noqa: F401

@@ -333,7 +333,9 @@ class Actor:
         """Take what goes into a frame that has one item of this size already."""
         wire = self._wire
         room, bytes_left = wire.max_joined - 1, wire.max_joined_bytes - size
-        if lane.lag <= room and lane.outbox.size_bytes <= bytes_left:
+        waiting = len(lane.outbox)
+        # Not with a backlog from history, whose bytes the outbox does not count.
+        if lane.lag == waiting <= room and lane.outbox.size_bytes <= bytes_left:
             return lane.take_all()
         items: list[Item] = []
         while len(items) < room and bytes_left > 0:

@@ -15,9 +15,10 @@ from msgspec import Raw
 
 from .broker import Broker
 from .client_protocol import ClientError
+from .client_queries import history_of, members_of
 from .ending import Ending, EndKind
-from .errors import BrokerError, RecoveryImpossible, UsageError
-from .message import Gap, Message, Payload, Position
+from .errors import BrokerError, UsageError
+from .message import Gap, Payload
 from .protocol import api, codec, frames
 from .protocol.codes import Errors, Unsubscribes, error_for
 from .session import Session
@@ -196,13 +197,7 @@ class ServerApi:
         check_topic(channel)
         if not self._broker.rules_of(channel).presence:
             raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no presence")
-        members = await self._broker.presence(channel)
-        return frames.PresenceResult(
-            {
-                member.client_id: frames.ClientInfo(member.user or "", member.client_id)
-                for member in members
-            }
-        )
+        return frames.PresenceResult(await members_of(self._broker, channel))
 
     async def presence_stats(self, request: api.Presence) -> frames.PresenceStatsResult:
         """Say how many clients and users are in a channel; raises as ``presence``."""
@@ -225,26 +220,8 @@ class ServerApi:
         size = self._broker.rules_of(channel).history_size
         if not size:
             raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no history")
-        limit = size if request.limit < 0 else min(request.limit, size)
-        if since is None:
-            page = await self._broker.history(
-                channel, limit=max(limit, 1), reverse=request.reverse
-            )
-            found = page.messages
-        elif request.reverse:
-            page = await self._broker.history(channel, limit=size, reverse=True)
-            epoch = "" if page.position is None else page.position.epoch
-            if since.epoch and since.epoch != epoch:
-                raise RecoveryImpossible(f"{channel} has another epoch")
-            found = [m for m in page.messages if _offset(m) < since.offset]
-        else:
-            page = await self._broker.history(
-                channel, since=await self._position(channel, since), limit=max(limit, 1)
-            )
-            found = page.messages
-        top = page.position or Position("", 0)
-        publications = [codec.publication_of(message) for message in found[:limit]]
-        return frames.HistoryResult(publications, top.epoch, top.offset)
+        asked = frames.History(channel, request.limit, since, request.reverse)
+        return await history_of(self._broker, asked, most=size)
 
     async def channels(self, request: api.Channels) -> api.ChannelsResult:
         """Count the clients of each channel of this node, by name, not by pattern.
@@ -366,15 +343,6 @@ class ServerApi:
             user=request.user or None, client=request.client or None
         )
 
-    async def _position(
-        self, channel: str, since: frames.StreamPosition
-    ) -> Position | None:
-        """Return a place in the stream; with no epoch in the one there is, if any."""
-        if since.epoch:
-            return Position(since.epoch, since.offset)
-        top = (await self._broker.history(channel, limit=1)).position
-        return None if top is None else Position(top.epoch, since.offset)
-
     async def _survey(self) -> list[tuple[str | None, list[str]]]:
         """Return the user and the channels of every session of this node."""
         await anyio.lowlevel.checkpoint()
@@ -413,7 +381,3 @@ def _ending(told: api.DisconnectTold) -> Ending:
         # It stands for 3503 to clients of the protocol.
         raise api.bad_request(f"disconnect code {usual.code} is the broker's own")
     return replace(usual, code=told.code)
-
-
-def _offset(message: Message) -> int:
-    return 0 if message.position is None else message.position.offset

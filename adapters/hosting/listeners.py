@@ -132,7 +132,7 @@ def _set_options(sock: socket.socket, options: SocketOptions) -> None:
         number = _option(name)
         try:
             if number is None:
-                raise OSError("not available on this platform")  # noqa: TRY301
+                raise OSError("not available on this platform")  # noqa: TRY301 # told below
             sock.setsockopt(tcp, number, max(1, value))
         except OSError as error:
             logger.warning("%s: %s: %s", name, error, without)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
-import centrifuge  # type: ignore[import-untyped]
+import centrifuge  # type: ignore[import-untyped] # has none
 import pytest
 
 from tests.e2e.client_calls import drop, publish, signed

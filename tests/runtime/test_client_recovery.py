@@ -369,7 +369,7 @@ async def test_lost_and_back_at_once_is_still_present(
         async with serving(broker) as client:
             await client.call("subscribe", channel="c")
             await client.rest()
-            faults.fault = fault  # type: ignore[method-assign]
+            faults.fault = fault  # type: ignore[method-assign] # once
             faults.drop_next = 1
             await publish(broker, 1, 2)
             for _ in range(ticks):
