@@ -1,11 +1,13 @@
 """The standalone server: FastAPI's WebSocket tutorial, on the broker.
 
 ``broker serve`` runs it, and so does ``hypercorn -c hypercorn.toml adapters.app:app``.
+Besides the tutorial's URLs it has rooms for clients of the Centrifuge protocol.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,16 +23,26 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from broker import Broker, Frames, NotAllowed
+from broker import Broker, Frames, NotAllowed, TopicRules
+from broker.client_protocol import ClientProtocol
 
+from .asgi.client import client_endpoint
 from .asgi.lifespan import broker_lifespan
 from .asgi.websocket import open_session, refuse
 from .hosting.collector import tuned_collector
 
-__all__ = ("app", "create_app")
+__all__ = ("ROOMS", "app", "create_app")
 
 PAGES = Path(__file__).parent / "pages"
-CHAT = "chat"  # the one topic
+CHAT = "chat"  # the one topic of the tutorial
+# Channels of the second chat, such as rooms:lobby.
+ROOMS = TopicRules(
+    namespace="rooms",
+    history_size=100,
+    history_ttl_s=600,
+    presence=True,
+    join_leave=True,
+)
 RETRY_AFTER_S = 1  # guess, as for refused WebSockets
 MAX_DIGITS = 18  # fits 64 bits, whoever reads it next
 SHOWN_CHARS = 40  # of a value that is refused: a close reason has room for 123 bytes
@@ -49,6 +61,7 @@ SECURITY_HEADERS = {
 def create_app(
     broker: Broker | None = None,
     *,
+    client: ClientProtocol | None = None,
     metrics_from: Sequence[str] = (),
     collectors: Iterable[Any] = (),
 ) -> Starlette:
@@ -56,12 +69,17 @@ def create_app(
 
     Args:
         broker: with rules, limits, hooks or a backplane of your own; None for one that
-            is on its own. It is at ``app.state.broker``.
+            is on its own, with ``ROOMS``. It is at ``app.state.broker``.
+        client: how ``/connection/websocket`` speaks the Centrifuge client protocol;
+            None for clients without tokens.
         metrics_from: networks whose hosts may read ``/metrics``; it is not there if
             there are none.
         collectors: Prometheus' collectors of whoever serves, for ``/metrics``.
     """
-    endpoints = Endpoints(Broker() if broker is None else broker)
+    endpoints = Endpoints(
+        Broker(rules=[ROOMS]) if broker is None else broker,
+        ClientProtocol(clock=time.time) if client is None else client,
+    )
     app = Starlette(
         routes=endpoints.routes(),
         middleware=[Middleware(SecurityHeaders)],
@@ -82,8 +100,9 @@ def create_app(
 class Endpoints:
     """What the application serves, over one broker."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, client: ClientProtocol) -> None:
         self.broker = broker
+        self.client = client_endpoint(broker, client)
 
     def routes(self) -> list[BaseRoute]:
         """Return the tutorial's URLs, and those for operators."""
@@ -94,6 +113,7 @@ class Endpoints:
             WebSocketRoute("/ws", self.echo),
             Route("/items", page("items.html")),
             WebSocketRoute("/items/{item_id}/ws", self.items),
+            WebSocketRoute("/connection/websocket", self.client),
             Route("/healthz", self.health),
             Route("/readyz", self.readiness),
             # A Route, where a Mount is usual: a Mount hands over WebSockets as well,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from adapters.app import create_app
+from adapters.app import ROOMS, create_app
 from adapters.hosting.hardening import Connections
 from adapters.hosting.metrics import ConnectionCollector
 from adapters.hosting.settings import Settings
@@ -48,7 +48,7 @@ def own_application(settings: Settings, connections: Connections) -> Application
         backplane = traced(backplane)
     broker = Broker(
         backplane,
-        rules=settings.topics,
+        rules=(*settings.topics, ROOMS),
         limits=settings.limits,
         origins=settings.access.origins,
     )
