@@ -2,7 +2,7 @@
 
 from .backplane import Backplane, Page
 from .broker import Broker
-from .config import Access, Limits, Overflow, TopicRules
+from .config import Access, Limits, Overflow, Resume, TopicRules
 from .drain import drain
 from .ending import Ending, EndKind
 from .errors import (
@@ -60,6 +60,7 @@ __all__ = (
     "Position",
     "Receipt",
     "RecoveryImpossible",
+    "Resume",
     "Session",
     "SessionEnded",
     "SlowConsumer",

@@ -13,14 +13,15 @@ from .config import Overflow
 from .core import Core
 from .ending import Ending, EndKind
 from .errors import SessionEnded, SlowConsumer, TransportClosed
-from .message import Gap, Item, Message, Payload, Share, size_of
+from .framing import Framer
+from .message import Gap, Message, Payload, Share, size_of
 from .state.deadlines import Deadlines
 from .state.inbox import Inbox
 from .state.rates import Meter
 from .subscriber import Subscriber
 from .transport import Frames, Transport
 from .wakeup import Wakeup
-from .wire import Join, WireFormat
+from .wire import WireFormat
 
 __all__ = ("Actor",)
 
@@ -36,11 +37,14 @@ class Actor:
         frames: what the client may send.
         wire: how it speaks.
         on_end: called once, when it ends; must not wait and not raise.
-        on_gap: called by the writer for each gap that goes out, before its frame does;
-            likewise.
+        on_gap: called by the writer for each gap, before its frame goes out; says
+            whether it does; likewise.
 
     Attributes:
         ending: why it ended; None while it goes on.
+        is_held: nothing is sent yet, until ``release``.
+        delay_s: how long the writer waits for more to be joined before it sends (s).
+        framer: makes its frames.
         received: frames received so far.
         sent: frames sent so far.
     """
@@ -55,10 +59,13 @@ class Actor:
         frames: Frames[Payload],
         wire: WireFormat,
         on_end: Callable[[], None],
-        on_gap: Callable[[Gap], None],
+        on_gap: Callable[[Gap], bool],
     ) -> None:
         limits = core.limits
         self.ending: Ending | None = None
+        self.is_held = False
+        self.delay_s = 0.0
+        self.framer = Framer(wire, on_gap)
         self._ended: anyio.Event | None = None  # set when it has ended
         self._core = core
         self._transport = transport
@@ -67,7 +74,6 @@ class Actor:
         self._frames = frames
         self._wire = wire
         self._on_end = on_end
-        self._on_gap = on_gap
         self._turns = BatchedWakeup(core.batcher) if wire.join else None
         self._wakeup = self._turns or Wakeup()  # of the writer
         self._lanes: dict[Overflow, Subscriber] = {}  # one outbox per policy in use
@@ -83,7 +89,6 @@ class Actor:
         self._reading = anyio.CancelScope()
         self._writing = anyio.CancelScope()
         self._is_sending = False
-        self._discarded: set[str] | None = None  # topics, while a frame is made
         self.received = 0
         self.sent = 0
         self._deadlines = Deadlines(limits, anyio.current_time())
@@ -120,8 +125,7 @@ class Actor:
     def discard(self, lane: Subscriber, topic: str) -> None:
         """Let go of what waits of a topic that is no longer delivered to the lane."""
         lane.discard(topic)
-        if self._discarded is not None:
-            self._discarded.add(topic)
+        self.framer.discard(topic)
 
     @property
     def has_left(self) -> bool:
@@ -164,6 +168,14 @@ class Actor:
         self._core.budget.hold(message, 1)
         self._replies.deliver(message, size)
         self._core.relieve()
+
+    def release(self, first: Payload | None = None) -> None:
+        """Send again what waits, and a frame before all of it, if one is given."""
+        self.is_held = False
+        if first is not None and self.ending is None:
+            self._replies.recover([Message("", first, share=Share(size_of(first)))])
+            self._core.relieve()
+        self._wakeup.notify()
 
     def end(self, ending: Ending, *, flush: bool = False) -> None:
         """End it; ``Session.end`` says what is promised."""
@@ -263,20 +275,21 @@ class Actor:
         send = self._transport.send
         counters = self._core.counters
         lanes = self._lanes
-        join = self._wire.join
         while True:
+            while self.is_held and self.ending is None:
+                await self._wakeup.wait()
             is_idle = True
             for lane in tuple(lanes.values()) if len(lanes) > 1 else (self._replies,):
                 item = lane.poll()
                 if item is None:
                     continue
                 is_idle = False
-                frame, size, fanned_out = self._frame(item)
-                if join is not None and not lane.is_empty:
-                    frame, more = self._joined(join, frame, size, lane)
-                    size += more
+                frame = self.framer.frame(item, lane)
+                if frame is None:
+                    continue
+                payload, size, fanned_out = frame
                 self._is_sending = True
-                await send(frame)
+                await send(payload)
                 self._is_sending = False
                 self.sent += 1
                 counters.sent += 1
@@ -287,6 +300,8 @@ class Actor:
                 if self.ending is not None:
                     return self.ending
                 await self._wakeup.wait()
+                if self.delay_s and self.ending is None:
+                    await anyio.sleep(self.delay_s)
             elif (
                 self._turns is not None
                 and self.ending is None
@@ -295,57 +310,6 @@ class Actor:
                 # A send lets publishers run: what they have published meanwhile would
                 # go out a message at a time.
                 await self._turns.wait_turn()
-
-    def _frame(self, item: Item) -> tuple[Payload, int, float | None]:
-        """Return an item's frame, its size, and when it was fanned out, if known."""
-        encode = self._wire.encode
-        if not isinstance(item, Message):
-            self._on_gap(item)
-            frame = encode(item)
-            return frame, size_of(frame), None
-        share = item.share
-        frame = item.encoded(encode) if item.topic else item.payload
-        return frame, share.size_bytes, share.fanned_out
-
-    def _joined(
-        self, join: Join, first: Payload, size: int, lane: Subscriber
-    ) -> tuple[Payload, int]:
-        """Return a frame with what waits, as far as it fits, and the bytes added."""
-        encode = self._wire.encode
-        frames, more = [first], 0
-        gone = self._discarded = set()
-        for item in self._fitting(size, lane):
-            if gone and item.topic in gone:
-                continue  # a gap that has just been told ended its subscription
-            if isinstance(item, Message) and item.topic:  # _frame, written out
-                share = item.share
-                frame = share.frames.get(encode)
-                frames.append(item.encoded(encode) if frame is None else frame)
-                more += share.size_bytes
-            else:
-                frame, frame_size, _ = self._frame(item)
-                frames.append(frame)
-                more += frame_size
-        self._discarded = None
-        return join(frames), more
-
-    def _fitting(self, size: int, lane: Subscriber) -> list[Item]:
-        """Take what goes into a frame that has one item of this size already."""
-        wire = self._wire
-        room, bytes_left = wire.max_joined - 1, wire.max_joined_bytes - size
-        waiting = len(lane.outbox)
-        # Not with a backlog from history, whose bytes the outbox does not count.
-        if lane.lag == waiting <= room and lane.outbox.size_bytes <= bytes_left:
-            return lane.take_all()
-        items: list[Item] = []
-        while len(items) < room and bytes_left > 0:
-            item = lane.poll()
-            if item is None:
-                break
-            items.append(item)
-            if isinstance(item, Message):
-                bytes_left -= item.size_bytes
-        return items
 
     def _accept(self, frame: Payload) -> None:
         """Queue a frame for the handler, or end a client that sends what it may not."""

@@ -115,6 +115,10 @@ class Link(Protocol):
         """
         ...
 
+    async def clear_history(self, topic: str) -> None:
+        """Forget a topic's messages; its position stays what it is."""
+        ...
+
     async def enter(self, topic: str, member: Member) -> bool:
         """Add a member to a topic's presence. Returns True if it was not there."""
         ...

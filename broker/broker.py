@@ -6,24 +6,22 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
-from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
 from anyio import AsyncContextManagerMixin
 
-from .admission import Admission
 from .backplane import Backplane, Page
+from .clients import Clients
 from .config import Limits, Overflow, RuleBook, TopicRules
 from .core import Core
+from .driver import ServerSubscription
 from .ending import Ending, EndKind
-from .errors import BrokerClosed, LimitExceeded, UsageError
+from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
 from .memory import MemoryBackplane
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
-from .running import run_session
 from .session import Session
-from .state.directory import Directory
 from .state.presence import Member
 from .stats import Statistics
 from .subscription import Subscription
@@ -74,10 +72,8 @@ class Broker(AsyncContextManagerMixin):
         self._rules = RuleBook(rules)
         self._running: Core | None = None
         self._has_run = False
-        self._sessions: Directory[Session[Any]] = Directory()
-        self._admission = Admission(self.limits, origins, self._sessions)
+        self._clients = Clients(self.limits, origins)
         self._subscriptions: dict[Subscription, None] = {}
-        self._gone: anyio.Event | None = None  # set when the last session has gone
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
@@ -88,7 +84,7 @@ class Broker(AsyncContextManagerMixin):
                 core.running(link) as tasks,
             ):
                 self._running = core
-                self._has_run = self._admission.is_open = True
+                self._has_run = self._clients.admission.is_open = True
                 tasks.start_soon(self._watch, name="broker: watchdog")
                 try:
                     yield self
@@ -105,7 +101,7 @@ class Broker(AsyncContextManagerMixin):
     @property
     def is_ready(self) -> bool:
         """It is running and takes new clients: not draining."""
-        return self.is_running and self._admission.is_open
+        return self.is_running and self._clients.admission.is_open
 
     async def publish(
         self,
@@ -275,14 +271,98 @@ class Broker(AsyncContextManagerMixin):
         """
         if (user is None) == (client is None):
             raise UsageError("disconnect needs either user= or client=")
-        await anyio.lowlevel.checkpoint()
-        sessions = self._sessions.of_client(client) if client is not None else []
-        if user is not None:
-            sessions = self._sessions.of_user(user)
-        ongoing = [session for session in sessions if session.ending is None]
-        for session in ongoing:
-            session.end(Ending.of(EndKind.DISCONNECTED, reason), flush=True)
-        return len(ongoing)
+        sessions = self._clients.ongoing(user, client)
+        return await self._clients.disconnect(sessions, reason)
+
+    async def subscribe_client(
+        self,
+        topic: str,
+        *,
+        user: str | None = None,
+        client: str | None = None,
+        since: Position | None = None,
+        info: str = "",
+        data: str = "",
+        expires_at: float | None = None,
+    ) -> int:
+        """Subscribe all sessions of a user, or one client's, on this node.
+
+        Neither rules nor hooks are asked. Clients of a protocol are told; those that
+        have not said hello yet are left out.
+
+        Args:
+            since: begin after this position, as far as that is kept.
+            info: JSON text about the client, for others in the topic.
+            data: JSON text for the client, where its protocol has a place for it.
+            expires_at: when it is over, likewise (s, Unix).
+
+        Returns:
+            How many are subscribed now.
+
+        Raises:
+            InvalidTopic, UsageError: a wrong topic, neither user nor client; nothing
+                was changed.
+            LimitExceeded, BackplaneError, BrokerClosed: some may be subscribed.
+        """
+        self._core()
+        check_topic(topic)
+        subscription = ServerSubscription(
+            topic=topic, info=info, data=data, since=since, expires_at=expires_at
+        )
+        sessions = self._clients.ongoing(user, client)
+        return await self._clients.subscribe(sessions, subscription)
+
+    async def unsubscribe_client(
+        self, topic: str, *, user: str | None = None, client: str | None = None
+    ) -> int:
+        """End subscriptions of a user, or of one client, on this node.
+
+        What waits of the topic is let go of. Clients of a protocol are told, and do
+        not subscribe again by themselves; others notice nothing but silence. A
+        subscription that is only being made is not ended.
+
+        Returns:
+            How many were ended.
+
+        Raises:
+            InvalidTopic, UsageError: a wrong topic, neither user nor client.
+        """
+        self._core()
+        check_topic(topic)
+        sessions = self._clients.ongoing(user, client)
+        return await self._clients.unsubscribe(sessions, topic)
+
+    async def refresh_client(
+        self,
+        *,
+        user: str | None = None,
+        client: str | None = None,
+        expires_at: float | None,
+    ) -> int:
+        """Have connections end at another time than their tokens say, on this node.
+
+        Args:
+            expires_at: s, Unix; None for never.
+
+        Returns:
+            How many have an end: those that speak a protocol.
+
+        Raises:
+            UsageError: neither user nor client.
+        """
+        self._core()
+        sessions = self._clients.ongoing(user, client)
+        return await self._clients.refresh(sessions, expires_at)
+
+    async def clear_history(self, topic: str) -> None:
+        """Forget the messages that a topic's history keeps; its position stays.
+
+        Raises:
+            InvalidTopic, UsageError, BrokerClosed, BackplaneError.
+        """
+        core = self._core()
+        check_topic(topic)
+        await core.link.clear_history(topic)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of this node.
@@ -294,15 +374,15 @@ class Broker(AsyncContextManagerMixin):
         core = self._core()
         registry, totals = core.relay.registry, core.counters
         return Statistics(
-            sessions=len(self._sessions),
-            leaving=sum(session.ending is not None for session in self._sessions),
-            stalled=sum(session.is_stalled for session in self._sessions),
+            sessions=len(self._clients),
+            leaving=sum(session.ending is not None for session in self._clients),
+            stalled=sum(session.is_stalled for session in self._clients),
             subscriptions=len(self._subscriptions),
             topics=registry.topic_count,
             patterns=registry.pattern_count,
             waiting=sum(owner.lag for owner in core.owners),
             queued_bytes=core.budget.used_bytes,
-            is_draining=not self._admission.is_open,
+            is_draining=not self._clients.admission.is_open,
             is_backplane_up=not core.is_closed,
             totals=totals.copy(),
         )
@@ -329,7 +409,7 @@ class Broker(AsyncContextManagerMixin):
         """
         core = self._core()
         await anyio.lowlevel.checkpoint()
-        return await self._admission.decide(core, request, user)
+        return await self._clients.admission.decide(core, request, user)
 
     @asynccontextmanager
     async def open_session(
@@ -369,35 +449,18 @@ class Broker(AsyncContextManagerMixin):
             SessionEnded: on entry, ``on_connect`` has refused the client.
             BrokerClosed: the broker is draining or closing; the transport is untouched.
         """
-        core = self._core()
-        meters = self._admission.enter(core, client_host, user)
-        if overflow is Overflow.BLOCK:
-            raise UsageError("a client must not hold up publishers: BLOCK is for code")
-        client_id = client_id or uuid4().hex
-        if client_id in self._sessions:
-            raise UsageError(f"client id {client_id!a} is taken")
-        session = Session(
-            core,
+        opening = self._clients.open_session(
+            self._core(),
             transport,
-            client_id=client_id,
+            frames,
             user=user,
+            client_id=client_id,
             client_host=client_host,
-            meters=meters,
-            frames=frames,
             overflow=overflow,
             wire=wire if encode is None else replace(wire, encode=encode),
         )
-        self._sessions.add(session)
-        core.owners[session] = None
-        try:
-            async with run_session(core, session):
-                yield session
-        finally:
-            self._sessions.remove(session)
-            core.owners.pop(session, None)
-            if self._gone is not None and not self._sessions:
-                self._gone.set()
-                self._gone = None
+        async with opening as session:
+            yield session
 
     def identify(self, session: Session[Any], user: str) -> None:
         """Note whose session it is, where only its first message says so.
@@ -405,14 +468,7 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             LimitExceeded: ``max_sessions_per_user``; nothing has changed.
         """
-        limit = self.limits.max_sessions_per_user
-        if user == session.user:
-            return
-        if limit is not None and self._sessions.count_of_user(user) >= limit:
-            raise LimitExceeded("max_sessions_per_user", limit)
-        self._sessions.remove(session)
-        session.identify(user)
-        self._sessions.add(session)
+        self._clients.identify(session, user)
 
     def has_namespace(self, topic: str) -> bool:
         """Return whether rules name the namespace of a topic, or it has none."""
@@ -432,15 +488,7 @@ class Broker(AsyncContextManagerMixin):
             user: only this one's.
             client: only this one, if it is the user's.
         """
-        if client is None:
-            return list(
-                self._sessions if user is None else self._sessions.of_user(user)
-            )
-        return [
-            session
-            for session in self._sessions.of_client(client)
-            if user is None or session.user == user
-        ]
+        return self._clients.of(user=user, client=client)
 
     @property
     def uptime_s(self) -> float:
@@ -460,16 +508,12 @@ class Broker(AsyncContextManagerMixin):
             BrokerClosed: it has been left.
         """
         self._core()
-        self._admission.is_open = False
+        self._clients.admission.is_open = False
 
     async def wait_empty(self) -> None:
         """Wait until no session is left, with all that it had to do. A checkpoint."""
         core = self._core()
-        await anyio.lowlevel.checkpoint()
-        while self._sessions:
-            if self._gone is None:
-                self._gone = anyio.Event()
-            await self._gone.wait()
+        await self._clients.wait_empty()
         await core.wait_farewells()
 
     def _core(self) -> Core:
@@ -488,14 +532,11 @@ class Broker(AsyncContextManagerMixin):
         period_s = min(WATCH_S, *(each / 4 for each in deadlines if each is not None))
         while True:
             await anyio.sleep(period_s)
-            now = anyio.current_time()
-            for session in self._sessions:
-                session.check_deadlines(now)
-            self._admission.forget_idle(now)
+            self._clients.check_deadlines(anyio.current_time())
 
     async def _end_all(self, core: Core) -> None:
         """Tell everybody, and wait until the sessions have gone or time is up."""
-        for session in self._sessions:
+        for session in self._clients:
             session.end(Ending.of(EndKind.SHUTDOWN), flush=True)
         # One second more than the sessions themselves have: theirs should end first.
         with anyio.move_on_after(self.limits.grace_s + 1, shield=True):

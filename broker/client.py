@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import logging
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
+from msgspec import structs
 
-from .client_protocol import ClientError, ClientProtocol
-from .client_queries import history_of, members_of, resume_at
+from . import client_connecting as connecting
+from .client_channels import Channels
+from .client_format import JSON, ClientFormat
+from .client_lease import Lease
+from .client_protocol import ClientError, ClientProtocol, EmulationAddress
+from .client_queries import history_of, members_of
+from .driver import ServerSubscription
 from .ending import Ending, EndKind
-from .errors import BackplaneError, BrokerError, NotAllowed
-from .message import Gap, Message, Share, size_of
-from .protocol import codec, frames, tokens
+from .errors import BrokerError, NotAllowed
+from .message import Gap, Payload, size_of
+from .protocol import codec, frames, one_way, tokens
 from .protocol.codes import Disconnects, Errors, Unsubscribes, error_for
-from .protocol.recovery import Recovery
+from .protocol.personal import is_open_to
 from .protocol.rules import Rules
-from .relay import Attached
 from .session import Session
-from .topics import check_topic, presence_topic, subject_of
+from .topics import subject_of
 
 if TYPE_CHECKING:
     from .broker import Broker
 
-__all__ = ("serve_client",)
+__all__ = ("EmulationAddress", "serve_client")
 
 logger = logging.getLogger("broker")
 
-PING = "{}"
-
 
 async def serve_client(
-    broker: Broker, session: Session[str], protocol: ClientProtocol
+    broker: Broker,
+    session: Session[Any],
+    protocol: ClientProtocol,
+    *,
+    speaks: ClientFormat[Any] = JSON,
+    address: EmulationAddress | None = None,
 ) -> None:
     """Answer a client's commands, in order, until its session has ended.
 
     Args:
-        session: opened with ``CLIENT_WIRE``; nothing else reads from it.
+        session: opened with ``speaks.takes`` and ``speaks.wire``; nothing else reads
+            from it.
+        address: told to the client, where its connection carries one way only.
     """
-    client = _Client(broker, session, protocol)
-    session.on_gap = client.lose
-    session.on_tick = client.tick
+    client = _Client(Channels(broker, session, protocol, speaks), address)
+    session.driver = client
+    session.actor.delay_s = protocol.write_delay_s
     async for frame in session:
+        if speaks.is_one_way and client.has_begun:
+            continue  # whatever it says
         try:
-            commands = codec.decode_commands(
+            commands = speaks.decode(
                 frame, max_commands=protocol.max_commands, max_depth=protocol.max_depth
             )
         except codec.BadFrame as error:
@@ -59,25 +70,44 @@ async def serve_client(
 
 
 class _Client:
-    """One client's subscriptions and what it may do."""
+    """One client, and what it may do.
 
-    def __init__(
-        self, broker: Broker, session: Session[str], protocol: ClientProtocol
-    ) -> None:
-        self._broker = broker
-        self._session = session
-        self._protocol = protocol
-        self._rules = Rules(protocol.times, anyio.current_time(), Random())
-        self._channels: dict[str, float | None] = {}  # {channel: expires at (s, Unix)}
-        self._expires_at: float | None = None  # the connection (s, Unix)
+    Attributes:
+        has_begun: it has sent its first command.
+    """
+
+    def __init__(self, channels: Channels, address: EmulationAddress | None) -> None:
+        self.has_begun = False
+        self._channels = channels
+        self._broker = channels.broker
+        self._session = channels.session
+        self._protocol = channels.protocol
+        self._speaks = channels.speaks
+        self._address = address
+        self._rules = Rules(
+            self._protocol.times,
+            anyio.current_time(),
+            Random(),
+            pong=not self._speaks.is_one_way,
+        )
+        self._lease = Lease(self._session, self._protocol)
 
     def end(self, told: frames.DisconnectPush) -> None:
         ending = Ending(EndKind.DISCONNECTED, told.code, told.reason)
         self._session.end(ending, flush=True)
 
-    def lose(self, gap: Gap) -> None:
+    # --- Driver ---
+
+    def lose(self, gap: Gap) -> bool:
         """The place in a stream is lost: the client is told, and subscribes again."""
-        self._drop(subject_of(gap.topic))
+        channel = subject_of(gap.topic)
+        if not self._channels.is_told_of(gap):
+            return False
+        if self._channels.is_server_side(channel):
+            self.end(Disconnects.INSUFFICIENT_STATE)  # it comes back, and resumes
+            return False
+        self._channels.drop(channel)
+        return True
 
     def tick(self, now: float) -> None:
         """Ping, and end what has waited long enough."""
@@ -86,26 +116,74 @@ class _Client:
             self.end(told)
             return
         if told:
-            self._session.send_nowait(PING)
-        over = self._protocol.clock() - self._protocol.times.expired_s
-        if self._expires_at is not None and self._expires_at <= over:
+            ping = self._speaks.ping
+            self._session.actor.send_nowait(ping, size_of(ping))
+        now_unix = self._protocol.clock()
+        if self._lease.is_over(now_unix):
             self.end(Disconnects.CONNECTION_EXPIRED)
+        else:
+            self._channels.expire(now_unix - self._protocol.times.expired_s)
+
+    async def subscribe(self, subscription: ServerSubscription) -> None:
+        """Subscribe a client that is connected, and tell it."""
+        channel, since = subscription.topic, subscription.since
+        if not self._rules.is_connected or channel in self._channels:
             return
-        for channel, expires_at in tuple(self._channels.items()):
-            if expires_at is not None and expires_at <= over:
-                self._drop(channel)
-                self._push(channel, Unsubscribes.EXPIRED)
+
+        def greet(result: frames.SubscribeResult) -> list[Payload]:
+            push = frames.SubscribePush(
+                recoverable=result.recoverable,
+                epoch=result.epoch,
+                offset=result.offset,
+                positioned=result.positioned,
+                data=result.data,
+            )
+            bodies: list[frames.PushBody] = [push, *result.publications]
+            return [self._speaks.push(frames.Push(channel, body)) for body in bodies]
+
+        request = frames.Subscribe(
+            channel=channel,
+            recover=since is not None,
+            epoch=since.epoch if since is not None else "",
+            offset=since.offset if since is not None else 0,
+        )
+        grant = tokens.SubscribeGrant(
+            info=codec.raw_or_none(subscription.info),
+            data=codec.raw_or_none(subscription.data),
+            expires_at=subscription.expires_at,
+        )
+        self._channels.recoverable_bytes = self._most_bytes
+        await self._channels.subscribe(request, grant, greet=greet, is_server_side=True)
+
+    def unsubscribe(self, topic: str) -> None:
+        """End the client's subscription for good and tell it."""
+        if topic in self._channels:
+            self._channels.drop(topic)
+            self._channels.push(topic, Unsubscribes.SERVER)
+
+    def refresh(self, expires_at: float | None) -> None:
+        """Have the connection end at that time (s, Unix); None for never."""
+        self._lease.expires_at = expires_at
+        if self._speaks.is_one_way and self._rules.is_connected:
+            ttl = tokens.ttl_s(expires_at, self._protocol.clock())
+            push = frames.RefreshPush(expires=expires_at is not None, ttl=ttl)
+            self._channels.push("", push)
+
+    # --- Commands ---
 
     async def handle(self, command: frames.Command) -> None:
         """Carry out one command and answer it."""
+        self.has_begun = True
         if self._rules.is_deaf:
             return
         told = self._rules.check(command)
         if told is not None:
             self.end(told)
             return
-        if isinstance(command.request, frames.Pong):
+        request = command.request
+        if isinstance(request, frames.Pong):
             return
+        self._channels.recoverable_bytes = self._most_bytes
         try:
             outcome = await self._outcome(command)
         except ClientError as error:
@@ -115,18 +193,39 @@ class _Client:
             if outcome is None:
                 raise  # the session's end, or a mistake of ours
         except Exception:
-            kind = type(command.request).__name__.lower()
+            kind = type(request).__name__.lower()
             logger.exception("session %a: %s failed", self._session.client_id, kind)
             outcome = Errors.INTERNAL
-        if isinstance(outcome, frames.Error) and isinstance(
-            command.request, frames.Connect
-        ):
+        await self._answer(command, outcome)
+
+    async def _answer(
+        self, command: frames.Command, outcome: frames.Result | tokens.Refusal | None
+    ) -> None:
+        """Send what there is to say. Who is connected gets that before all else."""
+        is_connect = isinstance(command.request, frames.Connect)
+        if is_connect and isinstance(outcome, frames.Error):
             self._rules.refused()
+            self._channels.drop_all()
+            if self._speaks.is_one_way:
+                outcome = one_way.disconnect_for(outcome)
+        frame = None
         if isinstance(outcome, frames.DisconnectPush):
+            self._channels.drop_all()
             self.end(outcome)
         elif outcome is not None and command.id:
-            reply = frames.Reply(command.id, outcome)
-            await self._session.send(codec.encode_reply(reply))
+            frame = self._speaks.reply(frames.Reply(command.id, outcome))
+            if size_of(frame) > self._most_bytes:
+                told = structs.replace(Errors.LIMIT_EXCEEDED, message="reply too large")
+                frame = self._speaks.reply(frames.Reply(command.id, told))
+        if is_connect:
+            self._session.actor.release(frame)
+        elif frame is not None:
+            await self._session.actor.send(frame, size_of(frame))
+
+    @property
+    def _most_bytes(self) -> int:
+        """Most bytes of one reply."""
+        return self._broker.limits.max_outbox_bytes // 2
 
     async def _outcome(
         self, command: frames.Command
@@ -138,168 +237,97 @@ class _Client:
             case frames.Subscribe() as request:
                 return await self._subscribe(command.id, request)
             case frames.Unsubscribe(channel):
-                await self._leave(channel)
+                await self._channels.leave(channel)
                 return frames.UnsubscribeResult()
             case frames.Publish() as request:
                 return await self._publish(request)
             case frames.Presence(channel):
-                self._check_member(channel)
+                self._check_may(channel, of="presence")
                 return frames.PresenceResult(await members_of(self._broker, channel))
             case frames.PresenceStats(channel):
-                self._check_member(channel)
+                self._check_may(channel, of="presence")
                 members = await members_of(self._broker, channel)
                 users = {info.user for info in members.values()}
                 return frames.PresenceStatsResult(len(members), len(users))
             case frames.History() as request:
-                self._check_member(request.channel)
+                self._check_may(request.channel, of="history")
                 most = self._protocol.max_history
-                return await history_of(self._broker, request, most)
+                return await history_of(self._broker, request, most, self._speaks)
             case frames.Rpc(method, data):
                 if self._protocol.rpc is None:
                     return Errors.NOT_AVAILABLE
-                answer = await self._protocol.rpc(self._session, method, _text(data))
-                return frames.RpcResult(codec.raw_json(answer))
+                text = connecting.text_of(self._channels, data)
+                answer = await self._protocol.rpc(self._session, method, text)
+                return frames.RpcResult(self._speaks.raw(answer))
             case frames.Send(data):
                 if self._protocol.message is None:
                     return Disconnects.NOT_AVAILABLE
-                await self._protocol.message(self._session, _text(data))
+                text = connecting.text_of(self._channels, data)
+                await self._protocol.message(self._session, text)
                 return None
             case frames.Refresh(token):
-                return self._refresh(token)
+                return self._lease.refresh(token)
             case frames.SubRefresh(channel, token):
                 return self._sub_refresh(channel, token)
         raise AssertionError("every command is handled")  # pragma: no cover
 
     async def _connect(self, request: frames.Connect) -> frames.Result | tokens.Refusal:
-        protocol, session = self._protocol, self._session
-        now = protocol.clock()
-        is_known = session.user is not None
-        grant = tokens.connect(
-            protocol.tokens,
-            request.token,
-            now=now,
-            anonymous=protocol.anonymous or is_known,
-        )
-        if not isinstance(grant, tokens.ConnectGrant):
-            return grant
-        if grant.user:
-            self._broker.identify(session, grant.user)
-        self._expires_at = grant.expires_at
+        self._session.actor.is_held = True  # until it is answered
+        welcome = await connecting.connect(self._channels, request)
+        if not isinstance(welcome, connecting.Welcome):
+            return welcome
+        self._lease.expires_at = welcome.expires_at
         self._rules.connected(anyio.current_time())
-        return frames.ConnectResult(
-            client=session.client_id,
-            version=protocol.version,
-            ping=round(protocol.times.ping_s),
-            pong=True,
-            expires=grant.expires_at is not None,
-            ttl=grant.ttl_s(now),
-        )
+        result, address = welcome.result, self._address
+        if address is None:
+            return result
+        return structs.replace(result, session=address.session, node=address.node)
 
     async def _subscribe(
         self, number: int, request: frames.Subscribe
-    ) -> frames.Result | tokens.Refusal | None:
-        channel, session = request.channel, self._session
-        if not channel:
+    ) -> tokens.Refusal | None:
+        channels, session = self._channels, self._session
+        if not request.channel:
             return Disconnects.BAD_REQUEST
-        check_topic(channel)
-        if not self._broker.has_namespace(channel):
-            return Errors.UNKNOWN_CHANNEL
-        if channel in self._channels or channel in session.topics:
-            return Errors.ALREADY_SUBSCRIBED
-        grant = tokens.SubscribeGrant()
+        channels.check(request.channel)
+        grant: tokens.SubscribeGrant | tokens.Refusal
         if request.token:
-            checked = tokens.subscribe(
+            grant = tokens.subscribe(
                 self._protocol.tokens,
                 request.token,
-                channel=channel,
+                channel=request.channel,
                 user=session.user or "",
                 client=session.client_id,
                 now=self._protocol.clock(),
             )
-            if not isinstance(checked, tokens.SubscribeGrant):
-                return checked
-            grant = checked
-        rules = self._broker.rules_of(channel)
-        recovery = Recovery(
-            request,
-            is_recoverable=rules.history_size > 0,
-            max_recovered=self._protocol.max_recovered,
-        )
-        since = None
-        if recovery.is_wanted:
-            since = await resume_at(
-                self._broker, channel, request.epoch, request.offset
-            )
-        is_greeted = False
+            if not isinstance(grant, tokens.SubscribeGrant):
+                return grant
+        else:
+            grant = await connecting.authorize(channels, request.channel, request.data)
 
-        def reply(attached: Attached, missed: list[Message], *, is_whole: bool) -> str:
-            outcome = recovery.outcome(
-                start=attached.position,
-                is_whole=is_whole,
-                missed=missed,
-                grant=grant,
-                ttl=grant.ttl_s(self._protocol.clock()),
-            )
-            if isinstance(outcome, frames.Error):
-                raise ClientError(*_of(outcome))
-            return codec.encode_reply(frames.Reply(number, outcome))
+        def greet(result: frames.SubscribeResult) -> list[Payload]:
+            return [self._speaks.reply(frames.Reply(number, result))]
 
-        def greet(attached: Attached, missed: list[Message]) -> list[Message]:
-            # Not before: what is published from now on comes behind the reply.
-            nonlocal is_greeted
-            is_whole = bool(attached.recovered)
-            if since is None and attached.position is not None:  # a new stream
-                is_whole = attached.position.offset == request.offset
-            frame = reply(attached, missed, is_whole=is_whole)
-            # A client is not ended as slow, again and again, for what it has missed.
-            if size_of(frame) > self._broker.limits.max_outbox_bytes // 2:
-                frame = reply(attached, missed, is_whole=False)
-            is_greeted = True
-            return [Message("", frame, share=Share(size_of(frame)))]
-
-        is_granted = bool(request.token)
-        self._channels[channel] = grant.expires_at
-        try:
-            if rules.join_leave:
-                news = presence_topic(channel)
-                await session.subscribe(news, authorized=is_granted)
-            await session.subscribe(
-                channel, since=since, greet=greet, authorized=is_granted
-            )
-        except BaseException as error:
-            self._drop(channel)
-            if not (is_greeted and isinstance(error, BackplaneError)):
-                raise
-            # Presence has failed, and the reply has gone: it must subscribe again.
-            self._push(channel, Unsubscribes.INSUFFICIENT_STATE)
+        await channels.subscribe(request, grant, greet=greet)
         return None  # the greeting was the reply
 
     async def _publish(self, request: frames.Publish) -> frames.Result | tokens.Refusal:
-        if not request.channel or not bytes(request.data):
+        channel = request.channel
+        if not channel or not bytes(request.data):
             return Disconnects.BAD_REQUEST
-        info = frames.ClientInfo(self._session.user or "", self._session.client_id)
+        if not is_open_to(channel, self._session.user):
+            raise NotAllowed(f"{channel} is for others")
+        info = self._channels.info(channel)
         await self._session.publish(
-            request.channel,
-            _text(request.data),
+            channel,
+            self._speaks.payload(request.data),
             headers={codec.INFO_HEADER: codec.info_header(info)},
         )
         return frames.PublishResult()
 
-    def _refresh(self, token: str) -> frames.Result | tokens.Refusal:
-        now, user = self._protocol.clock(), self._session.user or ""
-        grant = tokens.refresh(self._protocol.tokens, token, user=user, now=now)
-        if not isinstance(grant, tokens.ConnectGrant):
-            return grant
-        self._expires_at = grant.expires_at
-        return frames.RefreshResult(
-            client=self._session.client_id,
-            version=self._protocol.version,
-            expires=grant.expires_at is not None,
-            ttl=grant.ttl_s(now),
-        )
-
     def _sub_refresh(self, channel: str, token: str) -> frames.Result | tokens.Refusal:
-        self._check_member(channel)
+        if channel not in self._channels:
+            raise NotAllowed
         now = self._protocol.clock()
         grant = tokens.sub_refresh(
             self._protocol.tokens,
@@ -311,34 +339,16 @@ class _Client:
         )
         if not isinstance(grant, tokens.SubscribeGrant):
             return grant
-        self._channels[channel] = grant.expires_at
+        self._channels.prolong(channel, grant.expires_at)
         return frames.SubRefreshResult(
             expires=grant.expires_at is not None, ttl=grant.ttl_s(now)
         )
 
-    def _check_member(self, channel: str) -> None:
-        """Presence and history are for those who are in the channel."""
+    def _check_may(self, channel: str, *, of: str) -> None:
+        """Presence and history are for those in the channel whom its rules allow it."""
         if channel not in self._channels:
             raise NotAllowed
-
-    def _push(self, channel: str, body: frames.UnsubscribePush) -> None:
-        self._session.send_nowait(codec.encode_push(frames.Push(channel, body)))
-
-    async def _leave(self, channel: str) -> None:
-        self._channels.pop(channel, None)
-        await self._session.unsubscribe(channel, discard=True)
-        await self._session.unsubscribe(presence_topic(channel), discard=True)
-
-    def _drop(self, channel: str) -> None:
-        self._channels.pop(channel, None)
-        self._session.drop(channel)
-        self._session.drop(presence_topic(channel))
-
-
-def _text(data: msgspec.Raw) -> str:
-    """Return a payload as JSON text; null if none was given."""
-    return bytes(data).decode() or "null"
-
-
-def _of(error: frames.Error) -> tuple[int, str]:
-    return error.code, error.message
+        rules = self._broker.rules_of(channel)
+        access = rules.read_presence if of == "presence" else rules.read_history
+        if not access.allows(self._session.user):
+            raise NotAllowed(f"not allowed to read {of} of {channel}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .client_protocol import ClientError
+import msgspec
+
+from .client_format import JSON, ClientFormat
+from .client_protocol import client_error
 from .errors import RecoveryImpossible
 from .message import Message, Position
 from .protocol import codec, frames
@@ -23,9 +26,11 @@ async def members_of(broker: Broker, channel: str) -> dict[str, frames.ClientInf
         ClientError: its rules do not keep presence.
     """
     if not broker.rules_of(channel).presence:
-        raise _not_available()
+        raise client_error(Errors.NOT_AVAILABLE)
     return {
-        member.client_id: frames.ClientInfo(member.user or "", member.client_id)
+        member.client_id: codec.client_info(
+            member.user or "", member.client_id, member.info
+        )
         for member in await broker.presence(channel)
     }
 
@@ -43,9 +48,13 @@ async def resume_at(
 
 
 async def history_of(
-    broker: Broker, request: frames.History, most: int
+    broker: Broker, request: frames.History, most: int, speaks: ClientFormat[Any] = JSON
 ) -> frames.HistoryResult:
-    """Return a page of a channel's history, at most ``most`` of it.
+    """Return a page of a channel's history.
+
+    Args:
+        most: most publications. They also fit into half of an outbox, or it is but
+            one: the page ends before the one that would not.
 
     Raises:
         ClientError: its rules do not keep history.
@@ -55,7 +64,7 @@ async def history_of(
     channel, asked = request.channel, request.since
     kept = broker.rules_of(channel).history_size
     if not kept:
-        raise _not_available()
+        raise client_error(Errors.NOT_AVAILABLE)
     limit = most if request.limit < 0 else min(request.limit, most)
     since = None
     if asked is not None and not request.reverse:
@@ -72,17 +81,16 @@ async def history_of(
         if asked.epoch not in ("", top.epoch):
             raise RecoveryImpossible("another epoch")
         found = [each for each in found if _is_before(each, asked.offset)]
-    return frames.HistoryResult(
-        [codec.publication_of(message) for message in found[:limit]],
-        top.epoch,
-        top.offset,
-    )
+    publications: list[frames.Publication] = []
+    room = broker.limits.max_outbox_bytes // 2
+    for message in found[:limit]:
+        publication = speaks.publication(message)
+        room -= len(msgspec.json.encode(publication))
+        if room < 0 and publications:
+            break
+        publications.append(publication)
+    return frames.HistoryResult(publications, top.epoch, top.offset)
 
 
 def _is_before(message: Message, offset: int) -> bool:
     return message.position is not None and message.position.offset < offset
-
-
-def _not_available() -> ClientError:
-    error = Errors.NOT_AVAILABLE
-    return ClientError(error.code, error.message)

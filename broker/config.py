@@ -11,7 +11,7 @@ from functools import lru_cache
 from .errors import UsageError
 from .topics import check_pattern, matches, namespace_of, overlaps, subject_of
 
-__all__ = ("Access", "Limits", "Overflow", "RuleBook", "TopicRules")
+__all__ = ("Access", "Limits", "Overflow", "Resume", "RuleBook", "TopicRules")
 
 
 MAX_HISTORY_BYTES = 8_388_608
@@ -38,6 +38,14 @@ class Access(Enum):
     def allows(self, user: str | None) -> bool:
         """Return whether a client may; None is an anonymous one."""
         return self is Access.ANYONE or (self is Access.USERS and user is not None)
+
+
+class Resume(Enum):
+    """What a client that comes back gets of a topic with history."""
+
+    MISSED = "missed"  # all that it has missed, or word that this cannot be
+    LATEST = "latest"  # the last message: a value that each message replaces
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +154,11 @@ class TopicRules:
         overflow: policy of subscribers that do not ask for another.
         subscribe: which clients may subscribe.
         publish: which clients may publish.
+        read_presence: which clients of a protocol may ask who is there, if they are
+            subscribed.
+        read_history: which of them may ask for history; resume is for all.
+        resume: what a client of a protocol gets when it comes back.
+        delta: send clients that ask for it the difference to the message before.
     """
 
     pattern: str = ">"
@@ -158,6 +171,10 @@ class TopicRules:
     overflow: Overflow = Overflow.DISCONNECT
     subscribe: Access = Access.ANYONE
     publish: Access = Access.ANYONE
+    read_presence: Access = Access.ANYONE
+    read_history: Access = Access.ANYONE
+    resume: Resume = Resume.MISSED
+    delta: bool = False
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -169,6 +186,8 @@ class TopicRules:
             raise UsageError(f"history_bytes must be > 0, not {self.history_bytes}")
         if not self.history_ttl_s > 0:
             raise UsageError(f"history_ttl_s must be > 0, not {self.history_ttl_s}")
+        if self.resume is Resume.LATEST and not self.history_size:
+            raise UsageError('resume="latest" needs history_size')
         if self.join_leave and not self.presence:
             raise UsageError("join_leave needs presence=True")
 

@@ -33,6 +33,8 @@ class Hooks:
             and answers for all that the pattern covers.
         authorize_publish: before a session publishes.
         on_connect: after a session began, before its first message is read.
+        on_unsubscribe: after a session stopped to receive a topic, for whatever reason;
+            cannot refuse.
         on_disconnect: after a session ended, with the reason; has ``grace_s`` to run
             and cannot refuse.
     """
@@ -43,4 +45,5 @@ class Hooks:
         None
     )
     on_connect: Callable[[AnySession], Awaitable[None]] | None = None
+    on_unsubscribe: Callable[[AnySession, str], Awaitable[None]] | None = None
     on_disconnect: Callable[[AnySession, Ending], Awaitable[None]] | None = None

@@ -178,6 +178,12 @@ class MemoryLink:
             messages.reverse()
         return Page(messages[:limit], history.position)
 
+    async def clear_history(self, topic: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        history = self._backplane._streams.find(topic)
+        if history is not None:
+            history.clear()
+
     async def enter(self, topic: str, member: Member) -> bool:
         await anyio.lowlevel.checkpoint()
         return self._backplane._presence.enter(topic, member)

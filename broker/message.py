@@ -74,7 +74,7 @@ class Share:
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.holders = 0
-        self.frames: dict[Encode, Payload] = {}
+        self.frames: dict[Callable[..., Payload], Payload] = {}
         self.fanned_out: float | None = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from .core import Core
@@ -15,52 +17,58 @@ class Attendance:
     """Where one session is present; it enters and leaves as it subscribes.
 
     A join or leave is a message on ``$presence.<topic>``, a JSON text
-    ``{"event":"join","topic":…,"client_id":…,"user":…}``, if the rules say so.
+    ``{"event":"join","topic":…,"client_id":…,"user":…}``, with ``"info"`` where there
+    is some, if the rules say so.
     """
 
     def __init__(self, core: Core, client_id: str, user: str | None) -> None:
         self._core = core
         self._member = Member(client_id, user)
-        self._topics: dict[str, None] = {}
+        self._topics: dict[str, Member] = {}
 
     def identify(self, user: str) -> None:
         """Be present as this user from now on."""
         self._member = Member(self._member.client_id, user)
 
-    async def enter(self, topic: str) -> None:
+    async def enter(self, topic: str, info: str = "") -> None:
         """Be present in a topic, if its rules keep presence.
+
+        Args:
+            info: JSON text about the client, for others.
 
         Cancellation: ``leave_all`` puts it right.
         """
         rules = self._core.rules.of(topic)
         if not rules.presence or is_pattern(topic) or topic.startswith(PRESENCE_PREFIX):
             return
-        self._topics[topic] = None
-        if await self._core.connected.enter(topic, self._member) and rules.join_leave:
-            await self._announce("join", topic)
+        member = self._topics[topic] = replace(self._member, info=info)
+        if await self._core.connected.enter(topic, member) and rules.join_leave:
+            await self._announce("join", topic, member)
 
     async def leave(self, topic: str) -> None:
         """Be present in a topic no more."""
-        if topic not in self._topics:
+        member = self._topics.get(topic)
+        if member is None:
             return
         joins_are_told = self._core.rules.of(topic).join_leave
         left = await self._core.connected.leave(topic, self._member.client_id)
         self._topics.pop(topic, None)
         if left and joins_are_told:
-            await self._announce("leave", topic)
+            await self._announce("leave", topic, member)
 
     async def leave_all(self) -> None:
         """Be present nowhere."""
         for topic in list(self._topics):
             await self.leave(topic)
 
-    async def _announce(self, event: str, topic: str) -> None:
-        member = self._member
-        news = {
+    async def _announce(self, event: str, topic: str, member: Member) -> None:
+        news: dict[str, object] = {
             "event": event,
             "topic": topic,
             "client_id": member.client_id,
             "user": member.user,
         }
+        if member.info:
+            news["info"] = msgspec.Raw(member.info.encode())
         text = msgspec.json.encode(news).decode()
         await self._core.publish(presence_topic(topic), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,8 @@ from .session import Session
 from .transport import FrameT
 
 __all__ = ("run_session",)
+
+logger = logging.getLogger("broker")
 
 
 @asynccontextmanager
@@ -29,7 +32,7 @@ async def run_session(
     """
     error: Exception | None = None
     has_begun = False
-    actor = session._actor
+    actor = session.actor
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(actor.read, name="broker: session reader")
@@ -55,6 +58,24 @@ async def run_session(
     finally:
         actor.close()
         core.counters.ended[session.ended_by.kind] += 1
-        session.log_end()
+        _log_end(session)
     if error is not None:
         raise error
+
+
+def _log_end(session: Session[FrameT]) -> None:
+    """Write the session's one line in the log. No payload goes there."""
+    ending, actor = session.ended_by, session.actor
+    facts = {
+        "event": "session_end",
+        "client_id": session.client_id,
+        "user": session.user,
+        "host": session.client_host,
+        "ended": ending.kind.value,
+        "code": ending.code,
+        "reason": ending.reason,
+        "duration_s": round(anyio.current_time() - session.began, 3),
+        "received": actor.received,
+        "sent": actor.sent,
+    }
+    logger.info("session %a: %s", session.client_id, ending, extra=facts)

@@ -18,10 +18,9 @@ from .client_protocol import ClientError
 from .client_queries import history_of, members_of
 from .ending import Ending, EndKind
 from .errors import BrokerError, UsageError
-from .message import Gap, Payload
+from .message import Payload, Position
 from .protocol import api, codec, frames
-from .protocol.codes import Errors, Unsubscribes, error_for
-from .session import Session
+from .protocol.codes import Disconnects, Errors, error_for
 from .topics import check_topic, is_pattern
 
 __all__ = ("Answer", "ApiRpc", "ServerApi")
@@ -32,19 +31,9 @@ ApiRpc: TypeAlias = Callable[[str, str], Awaitable[Payload]]
 _Handler: TypeAlias = Callable[[Any], Awaitable[api.Outcome]]
 
 CUSTOM_CODES = range(3000, 5000)  # of disconnections; others close no WebSocket here
+EXPIRED: Final = Disconnects.CONNECTION_EXPIRED
 _INTERNAL: Final = frames.Error(100, Errors.INTERNAL.message)
 BREATH = 1_000  # sessions counted before others have their turn (guess: 1 ms)
-
-# What is missing, by method.
-_NOT_YET: Final = {
-    # Subscriptions that the server makes: the client's side of the session must take
-    # the channel up in the instant in which it is attached, and be told its position.
-    "subscribe": "clients subscribe themselves",
-    # The session must be given the new expiry, and its client a push.
-    "refresh": "clients refresh themselves, with a token",
-    # No backplane can forget a topic's messages and keep its position.
-    "history_remove": "history goes with its ttl",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +80,14 @@ class ServerApi:
         self._methods: dict[str, tuple[type[Any], _Handler]] = {
             "publish": (api.Publish, self.publish),
             "broadcast": (api.Broadcast, self.broadcast),
+            "subscribe": (api.Subscribe, self.subscribe),
             "unsubscribe": (api.Unsubscribe, self.unsubscribe),
             "disconnect": (api.Disconnect, self.disconnect),
+            "refresh": (api.Refresh, self.refresh),
             "presence": (api.Presence, self.presence),
             "presence_stats": (api.Presence, self.presence_stats),
             "history": (api.History, self.history),
+            "history_remove": (api.Presence, self.history_remove),
             "channels": (api.Channels, self.channels),
             "info": (api.Info, self.info),
             "rpc": (api.Rpc, self.rpc),
@@ -149,25 +141,60 @@ class ServerApi:
             )
         return api.BroadcastResult(responses)
 
+    async def subscribe(self, request: api.Subscribe) -> api.Done:
+        """Subscribe a user's clients to a channel; they are told.
+
+        Rules and hooks are not asked. One that is subscribed already stays as it is.
+
+        Raises:
+            ApiError: neither user nor client; a session; an override.
+            BrokerError: as ``Broker.subscribe_client``.
+        """
+        _check_target(request)
+        info, data = api.facts_of(request)
+        since = request.recover_since
+        await self._broker.subscribe_client(
+            request.channel,
+            user=request.user or None,
+            client=request.client or None,
+            since=None if since is None else Position(since.epoch, since.offset),
+            info=info,
+            data=data,
+            expires_at=request.expire_at or None,
+        )
+        return api.Done()
+
     async def unsubscribe(self, request: api.Unsubscribe) -> api.Done:
         """End the subscriptions to a channel; clients of the protocol are told.
 
-        What waits of it is let go of. Clients get an unsubscribe push with code 2000,
-        after which SDKs do not subscribe again by themselves; sessions of other
-        endpoints notice nothing but silence. A subscription that is only being made
-        is not ended.
+        They get an unsubscribe push with code 2000, after which SDKs do not subscribe
+        again by themselves. Raises as ``Broker.unsubscribe_client``, and:
 
         Raises:
             ApiError: neither user nor client; a session.
-            InvalidTopic: of the channel.
         """
-        channel = request.channel
-        check_topic(channel)
-        sessions = self._sessions_of(request)
-        await anyio.lowlevel.checkpoint()
-        for session in sessions:
-            if session.ending is None and channel in session.topics:
-                _unsubscribe(session, channel)
+        _check_target(request)
+        await self._broker.unsubscribe_client(
+            request.channel, user=request.user or None, client=request.client or None
+        )
+        return api.Done()
+
+    async def refresh(self, request: api.Refresh) -> api.Done:
+        """Have a user's connections end at another time, or now.
+
+        Raises:
+            ApiError: neither user nor client; a session.
+        """
+        _check_target(request)
+        user, client = request.user or None, request.client or None
+        if not request.expired:
+            await self._broker.refresh_client(
+                user=user, client=client, expires_at=request.expire_at or None
+            )
+            return api.Done()
+        ending = replace(Ending.of(EndKind.DISCONNECTED), code=EXPIRED.code)
+        for session in self._broker.sessions(user=user, client=client):
+            session.end(ending, flush=True)
         return api.Done()
 
     async def disconnect(self, request: api.Disconnect) -> api.Done:
@@ -177,9 +204,11 @@ class ServerApi:
             ApiError: neither user nor client; a session; a code that is none of the
                 protocol's or the application's.
         """
-        told = request.disconnect or api.DisconnectTold()
-        ending = _ending(told)
-        sessions = self._sessions_of(request)
+        _check_target(request)
+        ending = _ending(request.disconnect or api.DisconnectTold())
+        sessions = self._broker.sessions(
+            user=request.user or None, client=request.client or None
+        )
         await anyio.lowlevel.checkpoint()
         for session in sessions:
             if session.client_id not in request.whitelist:
@@ -222,6 +251,20 @@ class ServerApi:
             raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no history")
         asked = frames.History(channel, request.limit, since, request.reverse)
         return await history_of(self._broker, asked, most=size)
+
+    async def history_remove(self, request: api.Presence) -> api.Done:
+        """Forget a channel's publications; it keeps its position.
+
+        Raises:
+            ApiError: the rules keep no history.
+            BrokerError: as ``Broker.clear_history``.
+        """
+        channel = request.channel
+        check_topic(channel)
+        if not self._broker.rules_of(channel).history_size:
+            raise api.ApiError(Errors.NOT_AVAILABLE, "the rules keep no history")
+        await self._broker.clear_history(channel)
+        return api.Done()
 
     async def channels(self, request: api.Channels) -> api.ChannelsResult:
         """Count the clients of each channel of this node, by name, not by pattern.
@@ -285,9 +328,6 @@ class ServerApi:
 
     async def _outcome(self, method: str, body: bytes | Raw) -> api.Outcome:
         """Carry out one request, of a checked body, that is no batch."""
-        if method in _NOT_YET:
-            problem = f"{method}: {_NOT_YET[method]}"
-            return api.ApiError(Errors.NOT_AVAILABLE, problem).error
         if method not in self._methods:
             return api.NOT_FOUND
         kind, handler = self._methods[method]
@@ -330,19 +370,6 @@ class ServerApi:
             return api.PublishResult()  # of a stream that nobody can go back to
         return api.PublishResult(receipt.position.offset, receipt.position.epoch)
 
-    def _sessions_of(
-        self, request: api.Unsubscribe | api.Disconnect
-    ) -> list[Session[Any]]:
-        """Return whose sessions are meant: a user's, or a client's if it is theirs."""
-        if request.session:
-            raise api.ApiError(Errors.NOT_AVAILABLE, "session: name the client")
-        if not request.user and not request.client:
-            # Not all who are anonymous: that would be too easy to ask for by mistake.
-            raise api.bad_request("user is missing, or client")
-        return self._broker.sessions(
-            user=request.user or None, client=request.client or None
-        )
-
     async def _survey(self) -> list[tuple[str | None, list[str]]]:
         """Return the user and the channels of every session of this node."""
         await anyio.lowlevel.checkpoint()
@@ -360,15 +387,15 @@ class ServerApi:
         return found
 
 
-def _unsubscribe(session: Session[Any], channel: str) -> None:
-    if session.on_gap is None:
-        session.drop(channel)
-        return
-    # A place in the stream that is lost for good: what speaks the protocol lets go of
-    # the channel, and of its joins and leaves, so that the client may ask for it anew.
-    session.on_gap(Gap(channel, "", 0, 0, 1))
-    push = frames.Push(channel, Unsubscribes.SERVER)
-    session.send_nowait(codec.encode_push(push))
+def _check_target(
+    request: api.Subscribe | api.Unsubscribe | api.Disconnect | api.Refresh,
+) -> None:
+    """Refuse a request that does not say whose sessions it is about."""
+    if request.session:
+        raise api.ApiError(Errors.NOT_AVAILABLE, "session: name the client")
+    if not request.user and not request.client:
+        # Not all who are anonymous: that would be too easy to ask for by mistake.
+        raise api.bad_request("user is missing, or client")
 
 
 def _ending(told: api.DisconnectTold) -> Ending:

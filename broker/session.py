@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Generic, Self, cast
@@ -14,6 +14,7 @@ import anyio.lowlevel
 from .actor import Actor
 from .config import Access, Overflow
 from .core import Core
+from .driver import Driver
 from .ending import Ending, EndKind, ending_for
 from .errors import (
     BrokerClosed,
@@ -25,7 +26,7 @@ from .errors import (
     SlowConsumer,
     UsageError,
 )
-from .message import NO_HEADERS, Gap, Payload, Position, Receipt
+from .message import NO_HEADERS, Gap, Payload, Position, Receipt, size_of
 from .presence import Attendance
 from .relay import Attached, Greet
 from .state.rates import Meter
@@ -48,11 +49,10 @@ class Session(Generic[FrameT]):
     Attributes:
         client_id: unique; for ``publish(exclude=…)`` and ``disconnect(client=…)``.
         user: as ``authenticate`` said; None for an anonymous client.
+        began: when it did (s, monotonic).
         client_host: the client's address; None where nobody knows it.
-        on_gap: for protocols: called by the writer for each gap that goes out, before
-            its frame; must not wait and not raise.
-        on_tick: for protocols: called about once a second with the time (s, monotonic);
-            likewise.
+        driver: what speaks a protocol for it; None where the frames are the handler's.
+        actor: its queues and tasks; for protocols.
     """
 
     def __init__(
@@ -71,16 +71,17 @@ class Session(Generic[FrameT]):
         self.client_id = client_id
         self.user = user
         self.client_host = client_host
-        self.on_gap: Callable[[Gap], None] | None = None
-        self.on_tick: Callable[[float], None] | None = None
-        self._began = anyio.current_time()
+        self.driver: Driver | None = None
+        self.began = anyio.current_time()
         self._core = core
         self._overflow = overflow
         self._topics: dict[str, tuple[Subscriber, Attached]] = {}
         self._attendance = Attendance(core, client_id, user)
+        self._wire = wire
         self._changing = anyio.Lock()  # one subscribe or unsubscribe at a time
+        self._left: list[str] = []  # topics that it had when it ended
         self._fault: Exception | None = None  # the last one that is the client's
-        self._actor = Actor(
+        self.actor = Actor(
             core,
             transport,
             owner_id=client_id,
@@ -94,13 +95,13 @@ class Session(Generic[FrameT]):
     @property
     def ending(self) -> Ending | None:
         """Why the session ended; None while it goes on."""
-        return self._actor.ending
+        return self.actor.ending
 
     @property
     def ended_by(self) -> Ending:
         """Why the session ended; only once it has."""
-        assert self._actor.ending is not None
-        return self._actor.ending
+        assert self.actor.ending is not None
+        return self.actor.ending
 
     @property
     def topics(self) -> list[str]:
@@ -110,17 +111,17 @@ class Session(Generic[FrameT]):
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent and to be handled."""
-        return self._actor.queued_bytes
+        return self.actor.queued_bytes
 
     @property
     def lag(self) -> int:
         """Messages and gaps that wait to be sent."""
-        return self._actor.lag
+        return self.actor.lag
 
     @property
     def is_stalled(self) -> bool:
         """The client has not taken what is being sent for a while (about a second)."""
-        return self._actor.is_stalled
+        return self.actor.is_stalled
 
     async def receive(self) -> FrameT:
         """Return the client's next message; str for text, bytes for binary.
@@ -132,7 +133,7 @@ class Session(Generic[FrameT]):
 
         Cancellation: nothing is lost.
         """
-        return cast("FrameT", await self._actor.receive())
+        return cast("FrameT", await self.actor.receive())
 
     def __aiter__(self) -> Self:
         return self
@@ -158,7 +159,11 @@ class Session(Generic[FrameT]):
 
         Cancellation: nothing was queued.
         """
-        await self._actor.send(payload, self._core.check_size(payload, NO_HEADERS))
+        size = self._core.check_size(payload, NO_HEADERS)
+        if self._wire.wrap is not None:
+            payload = self._wire.wrap(payload)
+            size = size_of(payload)
+        await self.actor.send(payload, size)
 
     async def subscribe(
         self,
@@ -170,6 +175,7 @@ class Session(Generic[FrameT]):
         overflow: Overflow | None = None,
         greet: Greet | None = None,
         authorized: bool = False,
+        info: str = "",
     ) -> Attached:
         """Have the client receive a topic.
 
@@ -187,6 +193,7 @@ class Session(Generic[FrameT]):
             greet: for protocols: makes of what history has brought what goes out
                 first, such as the reply to the client's request.
             authorized: a token has decided: rules and hook are not asked.
+            info: JSON text about the client, for others in the topic; "" for none.
 
         Raises:
             InvalidTopic, NotAllowed, LimitExceeded: refused; nothing was changed.
@@ -198,27 +205,25 @@ class Session(Generic[FrameT]):
         Cancellation: it is not subscribed.
         """
         core = self._core
-        self._actor.check()
+        self.actor.check()
         async with self._on_behalf_of_client("authorize_subscribe"):
             check_pattern(topic)
             if not patterns:
                 check_topic(topic.removeprefix(PRESENCE_PREFIX))
-            for rules in () if authorized else core.rules.governing(topic):
-                self._check_access(rules.subscribe, f"subscribe to {topic}")
-            if not authorized and core.hooks.authorize_subscribe is not None:
-                await core.hooks.authorize_subscribe(self, topic)
+            if not authorized:
+                await self._authorize(topic)
         policy = overflow or self._overflow or core.rules.of(topic).overflow
         if policy is Overflow.BLOCK:
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
         async with self._changing:
-            self._actor.check()
-            if self._actor.has_left:
+            self.actor.check()
+            if self.actor.has_left:
                 return Attached(None)
             if topic in self._topics:
                 return self._topics[topic][1]
             async with self._on_behalf_of_client():
                 self._check_count(topic)
-            lane = self._actor.lane(policy)
+            lane = self.actor.lane(policy)
             try:
                 attached = await core.relay.attach(
                     core.link, topic, lane, since=since, recent=recent, greet=greet
@@ -229,13 +234,13 @@ class Session(Generic[FrameT]):
             except SlowConsumer:  # more came while history was read than fits
                 self.end(Ending.of(EndKind.SLOW_CONSUMER))
                 raise SessionEnded(self.ended_by) from None
-            if self._actor.ending is not None:  # while we waited
+            if self.actor.ending is not None:  # while we waited
                 core.relay.detach(topic, lane)
-                self._actor.check()
+                self.actor.check()
                 return Attached(None)
             self._topics[topic] = lane, attached
             try:
-                await self._attendance.enter(topic)
+                await self._attendance.enter(topic, info)
             except BaseException:
                 self._topics.pop(topic, None)
                 core.relay.detach(topic, lane)
@@ -243,6 +248,16 @@ class Session(Generic[FrameT]):
                 core.see_off(partial(self._follow, topic))
                 raise
             return attached
+
+    async def authorize(self, topic: str) -> None:
+        """Decide whether the client may subscribe to a topic; for protocols.
+
+        Raises:
+            NotAllowed: it may not.
+            SessionEnded: the hook has failed.
+        """
+        async with self._on_behalf_of_client("authorize_subscribe"):
+            await self._authorize(topic)
 
     async def unsubscribe(self, topic: str, *, discard: bool = False) -> None:
         """Stop a subscription; what waits already is still sent.
@@ -255,7 +270,7 @@ class Session(Generic[FrameT]):
         async with self._changing:
             await anyio.lowlevel.checkpoint()
             if self._detach(topic, discard=discard):
-                await self._attendance.leave(topic)
+                await self._say_gone(topic)
 
     async def publish(
         self,
@@ -281,7 +296,7 @@ class Session(Generic[FrameT]):
             SessionEnded, BrokerClosed, BackplaneError: nothing was published.
         """
         core = self._core
-        self._actor.check()
+        self.actor.check()
         async with self._on_behalf_of_client("authorize_publish"):
             check_topic(topic)
             core.check_size(payload, headers)
@@ -305,23 +320,11 @@ class Session(Generic[FrameT]):
         Args:
             flush: send what waits first; else it is let go of.
         """
-        self._actor.end(ending, flush=flush)
+        self.actor.end(ending, flush=flush)
 
     async def wait_ended(self) -> Ending:
         """Wait until the session is over; for handlers that only send."""
-        return await self._actor.wait_ended()
-
-    def send_nowait(self, payload: Payload) -> None:
-        """As ``send``, but without room the session ends as a slow consumer.
-
-        Does nothing once it has ended.
-
-        Raises:
-            MessageTooLarge, UsageError: nothing was queued.
-        """
-        size = self._core.check_size(payload, NO_HEADERS)
-        if self._actor.ending is None:
-            self._actor.send_nowait(payload, size)
+        return await self.actor.wait_ended()
 
     def evict(self) -> None:
         """Give up the queues: the broker is out of queue memory."""
@@ -329,13 +332,13 @@ class Session(Generic[FrameT]):
 
     def cut(self) -> None:
         """Wait for the client no longer; only once the session has ended."""
-        self._actor.cut()
+        self.actor.cut()
 
     def check_deadlines(self, now: float) -> None:
         """End the session if one of its deadlines has passed (s, monotonic)."""
-        self._actor.check_deadlines(now)
-        if self.on_tick is not None and self.ending is None:
-            self.on_tick(now)
+        self.actor.check_deadlines(now)
+        if self.driver is not None and self.ending is None:
+            self.driver.tick(now)
 
     def drop(self, topic: str) -> None:
         """Stop a subscription without waiting; presence follows in a broker's task.
@@ -345,10 +348,20 @@ class Session(Generic[FrameT]):
         if self._detach(topic, discard=True):
             self._core.see_off(partial(self._follow, topic))
 
+    def start(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run something in a task of the broker's own, for ``grace_s`` at most."""
+        self._core.see_off(task)
+
     def identify(self, user: str) -> None:
         """Note whose session it is; by way of ``Broker.identify``."""
         self.user = user
         self._attendance.identify(user)
+
+    async def _authorize(self, topic: str) -> None:
+        for rules in self._core.rules.governing(topic):
+            self._check_access(rules.subscribe, f"subscribe to {topic}")
+        if self._core.hooks.authorize_subscribe is not None:
+            await self._core.hooks.authorize_subscribe(self, topic)
 
     def _detach(self, topic: str, *, discard: bool) -> bool:
         known = self._topics.pop(topic, None)
@@ -357,14 +370,25 @@ class Session(Generic[FrameT]):
         lane = known[0]
         self._core.relay.detach(topic, lane)
         if discard:
-            self._actor.discard(lane, topic)
+            self.actor.discard(lane, topic)
         return True
 
     async def _follow(self, topic: str) -> None:
         """Leave a topic that was dropped, unless it is subscribed again."""
         async with self._changing:
             if topic not in self._topics:
-                await self._attendance.leave(topic)
+                await self._say_gone(topic)
+
+    async def _say_gone(self, topic: str) -> None:
+        """Leave a topic's presence and tell the application."""
+        await self._attendance.leave(topic)
+        hook = self._core.hooks.on_unsubscribe
+        if hook is None or topic.startswith(PRESENCE_PREFIX):
+            return
+        try:
+            await hook(self, topic)
+        except Exception:
+            logger.exception("session %a: on_unsubscribe failed", self.client_id)
 
     def _check_count(self, topic: str) -> None:
         limit = self._core.limits.max_subscriptions
@@ -374,13 +398,13 @@ class Session(Generic[FrameT]):
         if len({subject_of(name) for name in (*self._topics, topic)}) > limit:
             raise LimitExceeded("max_subscriptions", limit)
 
-    def _note_gap(self, gap: Gap) -> None:
-        if self.on_gap is not None:
-            self.on_gap(gap)
+    def _note_gap(self, gap: Gap) -> bool:
+        return self.driver is None or self.driver.lose(gap)
 
     def _leave_topics(self) -> None:
         for topic, (lane, _) in self._topics.items():
             self._core.relay.detach(topic, lane)
+        self._left = list(self._topics)
         self._topics.clear()
 
     def _check_access(self, access: Access, what: str) -> None:
@@ -411,30 +435,13 @@ class Session(Generic[FrameT]):
         A message that is too large is the client's doing, wherever it was noticed: it
         is what the handler makes of a client's message that was nearly so.
         """
-        if isinstance(error, SessionEnded) and error.ending is self._actor.ending:
+        if isinstance(error, SessionEnded) and error.ending is self.actor.ending:
             return True
         if isinstance(error, BrokerClosed | MessageTooLarge) or error is self._fault:
             self.end(ending_for(error))
             return True
         self.end(Ending.of(EndKind.INTERNAL_ERROR))
         return False
-
-    def log_end(self) -> None:
-        """Write the session's one line in the log. No payload goes there."""
-        ending = self.ended_by
-        facts = {
-            "event": "session_end",
-            "client_id": self.client_id,
-            "user": self.user,
-            "host": self.client_host,
-            "ended": ending.kind.value,
-            "code": ending.code,
-            "reason": ending.reason,
-            "duration_s": round(anyio.current_time() - self._began, 3),
-            "received": self._actor.received,
-            "sent": self._actor.sent,
-        }
-        logger.info("session %a: %s", self.client_id, ending, extra=facts)
 
     async def _begin(self) -> None:
         hook = self._core.hooks.on_connect
@@ -449,6 +456,8 @@ class Session(Generic[FrameT]):
         own task, which its host may cancel at any moment and more than once.
         """
         try:
+            for topic in self._left:
+                await self._say_gone(topic)
             await self._attendance.leave_all()
             hook = self._core.hooks.on_disconnect
             if hook is not None:

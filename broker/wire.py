@@ -53,6 +53,7 @@ class WireFormat:
         max_joined: most items in one frame (> 0). centrifuge has 16; ours are joined
             over a whole burst (256: guess).
         max_joined_bytes: no more are added to a frame that has so many (bytes, > 0).
+        wrap: makes the frame of what ``Session.send`` sends; None where it is one.
         close: what a client is told about its session's end.
     """
 
@@ -60,6 +61,7 @@ class WireFormat:
     join: Join | None = None
     max_joined: int = 256
     max_joined_bytes: int = 65_536  # guess: the largest message once more
+    wrap: Callable[[Payload], Payload] | None = None
     close: Callable[[Ending], tuple[int, str]] = plain_close
 
 

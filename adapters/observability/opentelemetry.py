@@ -128,6 +128,10 @@ class TracedLink:
         """See ``broker.backplane.Link``."""
         await self._link.unsubscribe(name)
 
+    async def clear_history(self, topic: str) -> None:
+        """See ``broker.backplane.Link``."""
+        await self._link.clear_history(topic)
+
     async def enter(self, topic: str, member: Member) -> bool:
         """See ``broker.backplane.Link``."""
         return await self._link.enter(topic, member)

@@ -11,7 +11,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from fnmatch import translate
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, field
@@ -45,8 +45,10 @@ __all__ = (
     "Publish",
     "PublishResult",
     "Publishing",
+    "Refresh",
     "Response",
     "Rpc",
+    "Subscribe",
     "Unsubscribe",
     "bad_request",
     "check_body",
@@ -54,6 +56,7 @@ __all__ = (
     "encode_batch",
     "encode_error",
     "encode_outcome",
+    "facts_of",
     "glob",
     "headers_of",
     "payload_of",
@@ -97,6 +100,8 @@ def bad_request(problem: str) -> ApiError:
 
 # --- Requests ---
 
+UnixTime: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2**53)]
+
 
 class Publishing(Struct, frozen=True, kw_only=True):
     """What is published, wherever it goes.
@@ -127,6 +132,47 @@ class Broadcast(Publishing, frozen=True, kw_only=True):
     """Publish the same into several channels."""
 
     channels: list[str] = field(default_factory=list)
+
+
+class Subscribe(Struct, frozen=True, kw_only=True):
+    """Subscribe a user's clients, or one client.
+
+    Attributes:
+        info: about the client, for others in the channel.
+        b64info: the same as Base64 of JSON.
+        data: for the client.
+        b64data: likewise.
+        recover_since: begin after this position.
+        expire_at: when it is over (s, Unix; 0 = never).
+        override: not available.
+    """
+
+    user: str = ""
+    channel: str = ""
+    client: str = ""
+    session: str = ""
+    info: Raw = frames.NO_DATA
+    b64info: str = ""
+    data: Raw = frames.NO_DATA
+    b64data: str = ""
+    recover_since: frames.StreamPosition | None = None
+    expire_at: UnixTime = 0
+    override: Raw = frames.NO_DATA
+
+
+class Refresh(Struct, frozen=True, kw_only=True):
+    """Change when connections of a user, or of one client, end.
+
+    Attributes:
+        expired: now.
+        expire_at: then (s, Unix; 0 = never).
+    """
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    expired: bool = False
+    expire_at: UnixTime = 0
 
 
 class Unsubscribe(Struct, frozen=True, kw_only=True):
@@ -261,6 +307,29 @@ def payload_of(request: Publishing) -> Payload:
     if not bytes(request.data):
         raise bad_request("data is missing")
     return bytes(request.data).decode()
+
+
+def facts_of(request: Subscribe) -> tuple[str, str]:
+    """Return what others may know of the client, and what it is told: JSON, or "".
+
+    Raises:
+        ApiError: no Base64 of JSON: 107; an override: 108.
+    """
+    if bytes(request.override) not in (b"", b"null", b"{}"):
+        raise ApiError(Errors.NOT_AVAILABLE, "override: rules decide")
+    info = _json_of(request.info, request.b64info, "b64info")
+    return info, _json_of(request.data, request.b64data, "b64data")
+
+
+def _json_of(raw: Raw, base64: str, name: str) -> str:
+    if not base64:
+        return bytes(raw).decode()
+    try:
+        data = b64decode(base64, validate=True)
+        check_body(data)
+    except (ValueError, ApiError) as error:
+        raise bad_request(f"{name} is not Base64 of JSON") from error
+    return data.decode()
 
 
 def headers_of(request: Publishing) -> dict[str, str]:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
 
 from broker.errors import BrokerError
-from broker.message import Gap, Item, Message, Payload, size_of
+from broker.message import Message, Payload
 
 from . import frames
-from .codes import Unsubscribes
 
 __all__ = (
     "INFO_HEADER",
@@ -27,15 +26,19 @@ __all__ = (
     "TAG_PREFIX",
     "BadFrame",
     "check_limits",
+    "checked",
+    "client_info",
     "compact",
     "decode_commands",
     "encode_push",
     "encode_reply",
+    "facts",
     "info_header",
-    "join",
+    "line",
     "publication_of",
-    "publication_push",
+    "push_fields",
     "raw_json",
+    "raw_or_none",
 )
 
 INFO_HEADER = "client-info"
@@ -88,7 +91,7 @@ _TOO_LONG = b"0" * (MAX_DIGITS + 1)
 
 
 def decode_commands(
-    frame: str | bytes, *, max_commands: int, max_depth: int
+    frame: str | bytes, /, *, max_commands: int, max_depth: int
 ) -> list[frames.Command]:
     """Return the commands of one frame, in order; none of them if one is wrong.
 
@@ -108,6 +111,18 @@ def decode_commands(
             commands", "not JSON", "wrong field", "id out of range", "no method",
             "several methods", "nested too deep", "number too long".
     """
+    raw = checked(frame)
+    if raw.count(b"\n") >= max_commands:
+        raise BadFrame("too many commands", f"more than {max_commands}")
+    return [_command(line, max_depth) for line in raw.split(b"\n")]
+
+
+def checked(frame: str | bytes) -> bytes:
+    """Return a client's frame as UTF-8, without white space around it.
+
+    Raises:
+        BadFrame: "not UTF-8" or "empty frame".
+    """
     # Both ways, since a str may hold lone surrogates, and msgspec.Raw takes any bytes.
     try:
         raw = frame.encode() if isinstance(frame, str) else frame.decode().encode()
@@ -116,9 +131,7 @@ def decode_commands(
     raw = raw.strip(b" \t\r\n")
     if not raw:
         raise BadFrame("empty frame")
-    if raw.count(b"\n") >= max_commands:
-        raise BadFrame("too many commands", f"more than {max_commands}")
-    return [_command(line, max_depth) for line in raw.split(b"\n")]
+    return raw
 
 
 def _command(line: bytes, max_depth: int) -> frames.Command:
@@ -216,7 +229,7 @@ def encode_reply(reply: frames.Reply) -> str:
     Raises:
         UnicodeEncodeError: lone surrogates in a text of the application's.
     """
-    return _line({"id": reply.id, _REPLY_KEYS[type(reply.outcome)]: reply.outcome})
+    return line({"id": reply.id, _REPLY_KEYS[type(reply.outcome)]: reply.outcome})
 
 
 def encode_push(push: frames.Push) -> str:
@@ -227,11 +240,17 @@ def encode_push(push: frames.Push) -> str:
     Raises:
         UnicodeEncodeError: lone surrogates in a text of the application's.
     """
-    body = {_PUSH_KEYS[type(push.body)]: push.body}
-    return _line({"push": {"channel": push.channel, **body} if push.channel else body})
+    return line({"push": push_fields(push)})
 
 
-def _line(value: object) -> str:
+def push_fields(push: frames.Push) -> dict[str, object]:
+    """Return what a push says, by the protocol's keys."""
+    body: dict[str, object] = {_PUSH_KEYS[type(push.body)]: push.body}
+    return {"channel": push.channel, **body} if push.channel else body
+
+
+def line(value: object) -> str:
+    """Return a value as one line of JSON."""
     return compact(msgspec.json.encode(value)).decode()
 
 
@@ -269,17 +288,27 @@ def raw_json(payload: Payload) -> Raw:
     return Raw(compact(data))
 
 
+def raw_or_none(text: str) -> Raw:
+    """Return ``raw_json`` of a text, or ``NO_DATA`` if it is empty."""
+    return raw_json(text) if text else frames.NO_DATA
+
+
 def info_header(info: frames.ClientInfo) -> str:
     """Return the value of ``INFO_HEADER`` that names a publishing client."""
     return msgspec.json.encode(info).decode()
 
 
-def publication_of(message: Message) -> frames.Publication:
+def publication_of(
+    message: Message, raw: Callable[[Payload], Raw] = raw_json
+) -> frames.Publication:
     """Return a message as the protocol has it.
 
     Headers are for the server (trace contexts are among them), so a client gets two
     kinds only: ``INFO_HEADER`` as ``info``, and those that begin with ``TAG_PREFIX``
     as ``tags``, without the prefix. An ``INFO_HEADER`` that cannot be read is left out.
+
+    Args:
+        raw: makes of the payload what ``data`` holds.
     """
     info = None
     tags = {}
@@ -290,11 +319,30 @@ def publication_of(message: Message) -> frames.Publication:
             tags[name.removeprefix(TAG_PREFIX)] = value
     position = message.position
     return frames.Publication(
-        data=raw_json(message.payload),
+        data=raw(message.payload),
         info=info,
         offset=0 if position is None else position.offset,
         tags=tags,
     )
+
+
+def facts(conn_info: Raw, chan_info: Raw) -> str:
+    """Return what others may know of a client, for its presence; "" for nothing."""
+    known = _Facts(conn_info, chan_info)
+    return "" if known == _Facts() else msgspec.json.encode(known).decode()
+
+
+def client_info(user: str, client: str, known: str | Raw) -> frames.ClientInfo:
+    """Return who a client is; ``known`` is what ``facts`` made, or empty."""
+    if not bytes(known) if isinstance(known, Raw) else not known:
+        return frames.ClientInfo(user, client)
+    read = msgspec.json.decode(known, type=_Facts)
+    return frames.ClientInfo(user, client, read.conn_info, read.chan_info)
+
+
+class _Facts(frames.Frame, frozen=True):
+    conn_info: Raw = frames.NO_DATA
+    chan_info: Raw = frames.NO_DATA
 
 
 def _info(header: str) -> frames.ClientInfo | None:
@@ -302,42 +350,3 @@ def _info(header: str) -> frames.ClientInfo | None:
         return msgspec.json.decode(header, type=frames.ClientInfo)
     except (msgspec.DecodeError, RecursionError):
         return None
-
-
-def publication_push(item: Item) -> str:
-    """Return the push that brings an item to a client; an ``Encode``, so made once.
-
-    A message of a topic is a ``pub``, one of no topic (``Session.send``) a
-    ``message``. A gap has no push of its own: it ends the subscription with 2500,
-    after which SDKs subscribe again and recover. So who sends that ends it here too.
-    """
-    if isinstance(item, Gap):
-        return encode_push(frames.Push(item.topic, Unsubscribes.INSUFFICIENT_STATE))
-    if not item.topic:
-        return encode_push(frames.Push("", frames.MessagePush(raw_json(item.payload))))
-    return encode_push(frames.Push(item.topic, publication_of(item)))
-
-
-def join(lines: Iterable[str], *, max_frames: int, max_bytes: int) -> list[str]:
-    """Return the lines as few WebSocket messages, in order, each of whole lines.
-
-    Args:
-        lines: replies and pushes, one line each.
-        max_frames: most lines in one message (> 0). Source: centrifuge has 16.
-        max_bytes: most bytes in one message; a line larger than that goes alone.
-    """
-    done: list[str] = []
-    batch: list[str] = []
-    size = 0
-    for line in lines:
-        more = size_of(line) + 1
-        # The last line ends without a line break: hence the one byte to spare.
-        if batch and (len(batch) >= max_frames or size + more - 1 > max_bytes):
-            done.append("\n".join(batch))
-            batch = []
-            size = 0
-        batch.append(line)
-        size += more
-    if batch:
-        done.append("\n".join(batch))
-    return done

@@ -45,6 +45,7 @@ class Rules:
         now: when the connection began (s, monotonic).
         random: for the moment of the first ping, so that clients that came together
             are not pinged together.
+        pong: pings are to be answered.
 
     Attributes:
         is_connected: the connect command has succeeded.
@@ -58,11 +59,15 @@ class Rules:
         "_random",
         "_since",
         "_times",
+        "_wants_pong",
         "is_connected",
     )
 
-    def __init__(self, times: ProtocolTimes, now: float, random: Random) -> None:
+    def __init__(
+        self, times: ProtocolTimes, now: float, random: Random, *, pong: bool = True
+    ) -> None:
         self._times = times
+        self._wants_pong = pong
         self._since = now
         self._random = random
         self._is_connecting = False
@@ -112,6 +117,7 @@ class Rules:
             return Disconnects.NO_PONG
         if now < self._next_ping:
             return False
-        self._asked_at = now
+        if self._wants_pong:
+            self._asked_at = now
         self._next_ping = now + times.ping_s
         return True

@@ -37,6 +37,7 @@ __all__ = (
     "refresh",
     "sub_refresh",
     "subscribe",
+    "ttl_s",
 )
 
 MAX_TTL_S = 2**32 - 1  # uint32 in the schema
@@ -244,7 +245,7 @@ class SubscribeGrant(msgspec.Struct, frozen=True):
 
     def ttl_s(self, now: float) -> int:
         """Return the result's ``ttl`` (s, >= 1); 0 for never."""
-        return _ttl(self.expires_at, now)
+        return ttl_s(self.expires_at, now)
 
 
 class ConnectGrant(msgspec.Struct, frozen=True):
@@ -266,10 +267,11 @@ class ConnectGrant(msgspec.Struct, frozen=True):
 
     def ttl_s(self, now: float) -> int:
         """Return the result's ``ttl`` (s, >= 1); 0 for never."""
-        return _ttl(self.expires_at, now)
+        return ttl_s(self.expires_at, now)
 
 
-def _ttl(expires_at: float | None, now: float) -> int:
+def ttl_s(expires_at: float | None, now: float) -> int:
+    """Return the time left as the protocol has it (s, >= 1); 0 for no end."""
     # At least 1: 0 would be left out, and the client would never refresh.
     return 0 if expires_at is None else int(min(max(expires_at - now, 1), MAX_TTL_S))
 

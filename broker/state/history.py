@@ -67,6 +67,11 @@ class History:
         while len(self._kept) > size or self.size_bytes > max_bytes:
             self._forget_oldest()
 
+    def clear(self) -> None:
+        """Forget all messages; the next one is counted on."""
+        while self._kept:
+            self._forget_oldest()
+
     def expire(self, now: float) -> None:
         """Forget messages whose time has come."""
         while self._kept and self._kept[0][0] <= now:

@@ -14,10 +14,12 @@ class Member:
     Attributes:
         client_id: of the session; unique.
         user: whose session it is; None for an anonymous one. One user may have many.
+        info: JSON text about it, for others; "" for none.
     """
 
     client_id: str
     user: str | None = None
+    info: str = ""
 
 
 class Presence:

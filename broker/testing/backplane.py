@@ -112,6 +112,10 @@ class _FaultyLink:
             topic, since=since, limit=limit, reverse=reverse
         )
 
+    async def clear_history(self, topic: str) -> None:
+        await self._faults.fault(f"clear_history {topic}")
+        await self._link.clear_history(topic)
+
     async def enter(self, topic: str, member: Member) -> bool:
         await self._faults.fault(f"enter {topic}")
         return await self._link.enter(topic, member)

@@ -331,17 +331,12 @@ def test_unknown_methods(client: TestClient) -> None:
     assert client.post("/api/", headers=AUTH).status_code == 404
 
 
-@pytest.mark.parametrize("method", ["subscribe", "refresh", "history_remove"])
-def test_not_yet(client: TestClient, method: str) -> None:
-    assert error_of(client, method, user="a", channel="chat.a") == 108
-
-
 @pytest.mark.parametrize(
     ("method", "request_", "status", "code"),
     [
         ("nonsense", {}, 404, 104),
         ("publish", {}, 400, 107),
-        ("subscribe", {}, 400, 108),
+        ("subscribe", {"user": "a", "override": {"a": 1}}, 400, 108),
         ("rpc", {"method": "bug"}, 500, 100),
         ("rpc", {"method": "refuse"}, 500, 1_234),
         (
@@ -649,7 +644,7 @@ def test_batch(client: TestClient) -> None:
             {"publish": None},
             {"nonsense": {}},
             {"batch": {"commands": []}},
-            {"refresh": {"user": "a"}},
+            {"refresh": {"user": "a", "session": "s"}},
             {"info": {}, "channels": {}},
             {},
             {"history": {"channel": "chat.a", "limit": 5}},

@@ -9,9 +9,10 @@ from typing import Any
 
 import anyio
 
-from broker import Broker, Frames, Session
+from broker import Broker, Session
 from broker.client import serve_client
-from broker.client_protocol import CLIENT_WIRE, ClientProtocol
+from broker.client_format import JSON, ClientFormat
+from broker.client_protocol import ClientProtocol
 from broker.protocol.tokens import TokenExpired, TokenInvalid
 from broker.testing import MemoryClient, memory_transport
 
@@ -130,6 +131,7 @@ async def serving(
     connect: dict[str, Any] | None = None,
     is_connected: bool = True,
     capacity: float = float("inf"),
+    speaks: ClientFormat[str] = JSON,
     **options: Any,
 ) -> AsyncGenerator[Client, None]:
     """Serve one client for as long as the block runs.
@@ -143,11 +145,11 @@ async def serving(
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with broker.open_session(
-            transport, Frames.TEXT, wire=CLIENT_WIRE, **options
+            transport, speaks.takes, wire=speaks.wire, **options
         ) as session:
             client.session = session
             task_status.started()
-            await serve_client(broker, session, spoken or protocol())
+            await serve_client(broker, session, spoken or protocol(), speaks=speaks)
 
     try:
         async with anyio.create_task_group() as tasks:

@@ -22,7 +22,8 @@ from broker import (
     TopicRules,
     drain,
 )
-from broker.client_protocol import CLIENT_WIRE, ClientError
+from broker.client_format import JSON
+from broker.client_protocol import ClientError
 from broker.protocol.rules import ProtocolTimes
 from broker.testing import FaultyBackplane
 
@@ -502,7 +503,7 @@ async def test_a_burst_goes_out_as_few_frames_in_order() -> None:
             await broker.publish("c", json.dumps([number, "line\nbreak"], indent=1))
         got = [(await client.next())["push"]["pub"]["data"] for _ in range(600)]
         assert got == [[number, "line\nbreak"] for number in range(600)]
-        most = CLIENT_WIRE.max_joined
+        most = JSON.wire.max_joined
         assert max(client.sizes) <= most
         assert len(client.sizes) <= 600 / most + 3
         assert await client.rest() == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from broker.client_format import JSON
 from broker.message import Gap, Message, Position
 from broker.protocol import frames
 from broker.protocol.codec import (
@@ -23,8 +23,6 @@ from broker.protocol.codec import (
     encode_push,
     encode_reply,
     info_header,
-    join,
-    publication_push,
     raw_json,
 )
 from broker.protocol.codes import ERRORS
@@ -50,7 +48,8 @@ def read(frame: str | bytes, max_commands: int = 16) -> list[frames.Command]:
 
 
 def pushed(message: Message | Gap) -> Any:
-    line = publication_push(message)
+    line = JSON.encode(message)
+    assert isinstance(line, str)
     assert not set("\r\n") & set(line)
     return json.loads(line)["push"]
 
@@ -381,14 +380,14 @@ def test_compacting_changes_no_value(data: object, indent: int | str | None) -> 
 
 def test_a_message_is_a_publication() -> None:
     message = Message("chat:1", '{"text":"hi"}', Position("e", 1))
-    assert publication_push(message) == (
+    assert JSON.encode(message) == (
         '{"push":{"channel":"chat:1","pub":{"data":{"text":"hi"},"offset":1}}}'
     )
 
 
 def test_it_is_made_once() -> None:
     message = Message("t", "1")
-    assert message.encoded(publication_push) is message.encoded(publication_push)
+    assert message.encoded(JSON.wire.encode) is message.encoded(JSON.wire.encode)
 
 
 def test_who_published_and_tags_go_along_and_other_headers_do_not() -> None:
@@ -414,7 +413,7 @@ def test_an_unreadable_publisher_is_left_out(header: str) -> None:
 
 
 def test_a_message_of_no_topic_is_for_this_client() -> None:
-    assert pushed(Message("", '{"a":1}')) == {"message": {"data": {"a": 1}}}
+    assert JSON.wrap('{"a":1}') == '{"push":{"message":{"data":{"a":1}}}}'
 
 
 def test_a_gap_ends_the_subscription_for_another_to_begin() -> None:
@@ -464,24 +463,3 @@ def test_any_payload_is_one_line_of_json(payload: str | bytes) -> None:
     raw = bytes(raw_json(payload))
     json.loads(raw)
     assert not {10, 13} & set(raw)
-
-
-# --- Joining ---
-
-
-@given(
-    st.lists(st.text("aé", max_size=6), max_size=30),
-    st.integers(1, 8),
-    st.integers(1, 30),
-)
-def test_joining(lines: list[str], most: int, most_bytes: int) -> None:
-    joined = join(lines, max_frames=most, max_bytes=most_bytes)
-    assert [line for frame in joined for line in frame.split("\n")] == lines
-    for frame in joined:
-        count = frame.count("\n") + 1
-        assert count <= most
-        assert count == 1 or len(frame.encode()) <= most_bytes
-    for one, other in pairwise(joined):
-        first = other.split("\n")[0]
-        full = one.count("\n") + 1 == most
-        assert full or len(f"{one}\n{first}".encode()) > most_bytes

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from broker import Message, Position
+from broker import Message, Position, TopicRules
+from broker.protocol.codec import publication_of
 from broker.protocol.codes import Errors
 from broker.protocol.frames import Error, Subscribe, SubscribeResult
 from broker.protocol.recovery import Recovery
@@ -26,11 +27,13 @@ def outcome(
     grant: SubscribeGrant | None = None,
     ttl: int = 0,
 ) -> SubscribeResult | Error:
-    recovery = Recovery(request, is_recoverable=is_recoverable, max_recovered=MOST)
+    rules = TopicRules(history_size=10 if is_recoverable else 0)
+    recovery = Recovery(request, rules, max_recovered=MOST)
     return recovery.outcome(
         start=Position("e", top),
         is_whole=is_whole,
         missed=missed,
+        publication=publication_of,
         grant=grant or SubscribeGrant(),
         ttl=ttl,
     )
@@ -103,13 +106,15 @@ def test_against_the_whole_stream(
     request = Subscribe(
         channel="c", recover=recover, offset=offset, epoch=epoch, flag=flag
     )
-    recovery = Recovery(request, is_recoverable=is_recoverable, max_recovered=MOST)
-    assert recovery.is_wanted == (recover and is_recoverable)
-    known = history.since(Position(epoch, offset), 0) if recovery.is_wanted else None
+    rules = TopicRules(history_size=10 if is_recoverable else 0)
+    recovery = Recovery(request, rules, max_recovered=MOST)
+    assert recovery.needs_missed == (recover and is_recoverable)
+    known = history.since(Position(epoch, offset), 0) if recovery.needs_missed else None
     result = recovery.outcome(
         start=history.position if known is None else Position(epoch, offset),
         is_whole=known is not None,
         missed=known or [],
+        publication=publication_of,
         grant=SubscribeGrant(),
         ttl=0,
     )

@@ -1,0 +1,199 @@
+"""The sessions of one node, and what the application does to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+
+from .admission import Admission
+from .config import Limits, Overflow
+from .core import Core
+from .driver import ServerSubscription
+from .ending import Ending, EndKind
+from .errors import LimitExceeded, UsageError
+from .running import run_session
+from .session import Session
+from .state.directory import Directory
+from .transport import Frames, FrameT, Transport
+from .wire import WireFormat
+
+__all__ = ("Clients",)
+
+
+class Clients:
+    """All sessions, by client and by user.
+
+    Attributes:
+        admission: decides who may come.
+
+    Raises:
+        UsageError: an origin that is none.
+    """
+
+    def __init__(self, limits: Limits, origins: Iterable[str]) -> None:
+        self._limits = limits
+        self._sessions: Directory[Session[Any]] = Directory()
+        self.admission = Admission(limits, origins, self._sessions)
+        self._gone: anyio.Event | None = None  # set when the last session has gone
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session[Any]]:
+        return iter(self._sessions)
+
+    @asynccontextmanager
+    async def open_session(
+        self,
+        core: Core,
+        transport: Transport,
+        frames: Frames[FrameT],
+        *,
+        user: str | None,
+        client_id: str | None,
+        client_host: str | None,
+        overflow: Overflow | None,
+        wire: WireFormat,
+    ) -> AsyncGenerator[Session[FrameT], None]:
+        """Run a session; ``Broker.open_session`` says what is promised."""
+        meters = self.admission.enter(core, client_host, user)
+        if overflow is Overflow.BLOCK:
+            raise UsageError("a client must not hold up publishers: BLOCK is for code")
+        client_id = client_id or uuid4().hex
+        if client_id in self._sessions:
+            raise UsageError(f"client id {client_id!a} is taken")
+        session = Session(
+            core,
+            transport,
+            client_id=client_id,
+            user=user,
+            client_host=client_host,
+            meters=meters,
+            frames=frames,
+            overflow=overflow,
+            wire=wire,
+        )
+        self._sessions.add(session)
+        core.owners[session] = None
+        try:
+            async with run_session(core, session):
+                yield session
+        finally:
+            self._sessions.remove(session)
+            core.owners.pop(session, None)
+            if self._gone is not None and not self._sessions:
+                self._gone.set()
+                self._gone = None
+
+    def identify(self, session: Session[Any], user: str) -> None:
+        """Note whose session it is; ``Broker.identify`` says what is promised."""
+        limit = self._limits.max_sessions_per_user
+        if user == session.user:
+            return
+        if limit is not None and self._sessions.count_of_user(user) >= limit:
+            raise LimitExceeded("max_sessions_per_user", limit)
+        self._sessions.remove(session)
+        session.identify(user)
+        self._sessions.add(session)
+
+    def of(
+        self, *, user: str | None = None, client: str | None = None
+    ) -> list[Session[Any]]:
+        """Return the sessions of a user, of a client, of both at once, or all."""
+        if client is None:
+            return list(
+                self._sessions if user is None else self._sessions.of_user(user)
+            )
+        return [
+            session
+            for session in self._sessions.of_client(client)
+            if user is None or session.user == user
+        ]
+
+    def ongoing(self, user: str | None, client: str | None) -> list[Session[Any]]:
+        """Return those of a user or a client that have not ended.
+
+        Raises:
+            UsageError: neither user nor client: never all at once, by mistake.
+        """
+        if user is None and client is None:
+            raise UsageError("whose sessions? Give user= or client=")
+        found = self.of(user=user, client=client)
+        return [session for session in found if session.ending is None]
+
+    async def subscribe(
+        self, sessions: Iterable[Session[Any]], subscription: ServerSubscription
+    ) -> int:
+        """Subscribe clients; returns how many of them are, then."""
+        topic = subscription.topic
+        await anyio.lowlevel.checkpoint()
+        done = 0
+        for session in sessions:
+            if session.ending is not None:
+                continue
+            if session.driver is not None:
+                await session.driver.subscribe(subscription)
+            else:
+                await session.subscribe(
+                    topic,
+                    since=subscription.since,
+                    authorized=True,
+                    info=subscription.info,
+                )
+            done += topic in session.topics
+        return done
+
+    async def unsubscribe(self, sessions: Iterable[Session[Any]], topic: str) -> int:
+        """End clients' subscriptions; returns how many there were."""
+        await anyio.lowlevel.checkpoint()
+        done = 0
+        for session in sessions:
+            if topic not in session.topics:
+                continue
+            done += 1
+            if session.driver is not None:
+                session.driver.unsubscribe(topic)
+            else:
+                session.drop(topic)
+        return done
+
+    async def refresh(
+        self, sessions: Iterable[Session[Any]], expires_at: float | None
+    ) -> int:
+        """Have connections end at that time; returns how many could be told so."""
+        await anyio.lowlevel.checkpoint()
+        done = 0
+        for session in sessions:
+            if session.driver is not None:
+                session.driver.refresh(expires_at)
+                done += 1
+        return done
+
+    async def disconnect(
+        self, sessions: Iterable[Session[Any]], reason: str | None
+    ) -> int:
+        """End sessions, behind what waits already; returns how many were."""
+        await anyio.lowlevel.checkpoint()
+        ongoing = [session for session in sessions if session.ending is None]
+        for session in ongoing:
+            session.end(Ending.of(EndKind.DISCONNECTED, reason), flush=True)
+        return len(ongoing)
+
+    def check_deadlines(self, now: float) -> None:
+        """End what has waited long enough (s, monotonic)."""
+        for session in self._sessions:
+            session.check_deadlines(now)
+        self.admission.forget_idle(now)
+
+    async def wait_empty(self) -> None:
+        """Wait until no session is left. A checkpoint."""
+        await anyio.lowlevel.checkpoint()
+        while self._sessions:
+            if self._gone is None:
+                self._gone = anyio.Event()
+            await self._gone.wait()

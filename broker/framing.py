@@ -1,0 +1,117 @@
+"""What goes out to one client: frames of items, and what is joined into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .message import Encode, Gap, Item, Message, Payload, size_of
+from .subscriber import Subscriber
+from .wire import WireFormat
+
+__all__ = ("Frame", "Framer")
+
+
+class Frame(NamedTuple):
+    """One frame for the transport.
+
+    Attributes:
+        size: bytes, as the outbox counts them.
+        fanned_out: when its first message was (s, monotonic), if that is known.
+    """
+
+    payload: Payload
+    size: int
+    fanned_out: float | None
+
+
+class Framer:
+    """Makes one client's frames.
+
+    Args:
+        wire: how its session speaks.
+        on_gap: called for each gap before its frame is made; says whether the client
+            is told.
+
+    Attributes:
+        encoders: {topic: what makes its frames}, for this client alone.
+    """
+
+    __slots__ = ("_discarded", "_on_gap", "_wire", "encoders")
+
+    def __init__(self, wire: WireFormat, on_gap: Callable[[Gap], bool]) -> None:
+        self._wire = wire
+        self._on_gap = on_gap
+        self.encoders: dict[str, Encode] = {}
+        self._discarded: set[str] | None = None  # topics, while a frame is made
+
+    def discard(self, topic: str) -> None:
+        """Leave a topic out of the frame that is being made, if one is."""
+        if self._discarded is not None:
+            self._discarded.add(topic)
+
+    def frame(self, item: Item, lane: Subscriber) -> Frame | None:
+        """Return the next frame: an item, and what waits behind it if that is joined.
+
+        None for a gap of which the client is not told.
+        """
+        first = self._one(item)
+        if first is None or self._wire.join is None or lane.is_empty:
+            return first
+        return self._joined(first, lane)
+
+    def _one(self, item: Item) -> Frame | None:
+        encode = self._wire.encode
+        if not isinstance(item, Message):
+            if not self._on_gap(item):
+                return None
+            payload = encode(item)
+            return Frame(payload, size_of(payload), None)
+        share = item.share
+        own = self.encoders.get(item.topic)
+        if own is not None:
+            payload = own(item)
+        else:
+            payload = item.encoded(encode) if item.topic else item.payload
+        return Frame(payload, share.size_bytes, share.fanned_out)
+
+    def _joined(self, first: Frame, lane: Subscriber) -> Frame:
+        encode, join = self._wire.encode, self._wire.join
+        assert join is not None
+        has_own = bool(self.encoders)
+        payloads, size = [first.payload], first.size
+        gone = self._discarded = set()
+        for item in self._fitting(size, lane):
+            if gone and item.topic in gone:
+                continue  # a gap that has just been told ended its subscription
+            # _one, written out
+            if not has_own and isinstance(item, Message) and item.topic:
+                share = item.share
+                payload = share.frames.get(encode)
+                payloads.append(item.encoded(encode) if payload is None else payload)
+                size += share.size_bytes
+                continue
+            more = self._one(item)
+            if more is not None:
+                payloads.append(more.payload)
+                size += more.size
+        self._discarded = None
+        return Frame(join(payloads), size, first.fanned_out)
+
+    def _fitting(self, size: int, lane: Subscriber) -> list[Item]:
+        """Take what goes into a frame that has one item of this size already."""
+        wire = self._wire
+        room, bytes_left = wire.max_joined - 1, wire.max_joined_bytes - size
+        waiting = len(lane.outbox)
+        # Not with a backlog from history, whose bytes the outbox does not count.
+        if lane.lag == waiting <= room and lane.outbox.size_bytes <= bytes_left:
+            return lane.take_all()
+        items: list[Item] = []
+        while len(items) < room and bytes_left > 0:
+            item = lane.poll()
+            if item is None:
+                break
+            items.append(item)
+            if isinstance(item, Message):
+                bytes_left -= item.size_bytes
+        return items
