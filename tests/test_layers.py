@@ -48,6 +48,7 @@ RUNTIME = {
     "presence",
     "relay",
     "running",
+    "rpc",
     "server_api",
     "session",
     "subscriber",
