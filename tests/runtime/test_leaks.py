@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections import Counter
 from contextlib import suppress
-from typing import Any
 
 import anyio
 import pytest
 
 from broker import Broker, EndKind, Frames, Limits, MemoryBackplane, TopicRules
 from broker.testing import memory_transport
-
-SESSIONS = 10_000
-AT_ONCE = 500
+from tests.runtime.leaks import AT_ONCE, SESSIONS, census, check_census, check_empty
 
 
 async def one_client(broker: Broker, number: int, draw: random.Random) -> None:
@@ -65,9 +61,6 @@ async def test_ten_thousand_sessions_leave_every_registry_empty() -> None:
             if start == 0:
                 tracked = await census()
         after = await census()
-        now = broker.statistics()
-        assert now.sessions == now.topics == now.queued_bytes == now.leaving == 0
-        assert sum(now.totals.ended.values()) == SESSIONS
         for kind in (
             EndKind.CLIENT_LEFT,
             EndKind.COMPLETED,
@@ -75,20 +68,7 @@ async def test_ten_thousand_sessions_leave_every_registry_empty() -> None:
             EndKind.SHUTDOWN,
             EndKind.WRONG_FRAME_TYPE,
         ):
-            assert now.totals.ended[kind] > SESSIONS / 20, now.totals.ended
-        core = broker._core()
-        assert not core.owners
-        assert not core.relay._interests
-        assert not core.relay.registry._patterns
-        assert backplane.topic_count == 0
-        assert len(backplane._presence) == 0
-        for name in ("Session", "Actor", "Subscriber", "Wakeup", "Message", "Task"):
-            assert after[name] <= tracked[name] + 5, name
-
-
-async def census() -> Counter[str]:
-    """Count what is alive of each type, once the dust has settled."""
-    await anyio.wait_all_tasks_blocked()
-    gc.collect()
-    kinds: Any = (type(each).__name__ for each in gc.get_objects())
-    return Counter(kinds)
+            ended = broker.statistics().totals.ended
+            assert ended[kind] > SESSIONS / 20, ended
+        check_empty(broker, backplane)
+        check_census(tracked, after)
