@@ -302,7 +302,8 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             InvalidTopic, UsageError: a wrong topic, neither user nor client; nothing
                 was changed.
-            LimitExceeded, BackplaneError, BrokerClosed: some may be subscribed.
+            BrokerError: what one of them met first, such as ``max_subscriptions``; the
+                others are subscribed.
         """
         self._core()
         check_topic(topic)

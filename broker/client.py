@@ -52,6 +52,7 @@ async def serve_client(
     client = _Client(Channels(broker, session, protocol, speaks), address)
     session.driver = client
     session.actor.delay_s = protocol.write_delay_s
+    session.actor.is_held = True  # until the connect command is answered
     async for frame in session:
         if speaks.is_one_way and client.has_begun:
             continue  # whatever it says
@@ -92,9 +93,9 @@ class _Client:
         )
         self._lease = Lease(self._session, self._protocol)
 
-    def end(self, told: frames.DisconnectPush) -> None:
+    def end(self, told: frames.DisconnectPush, *, flush: bool = True) -> None:
         ending = Ending(EndKind.DISCONNECTED, told.code, told.reason)
-        self._session.end(ending, flush=True)
+        self._session.end(ending, flush=flush)
 
     # --- Driver ---
 
@@ -103,11 +104,12 @@ class _Client:
         channel = subject_of(gap.topic)
         if not self._channels.is_told_of(gap):
             return False
-        if self._channels.is_server_side(channel):
-            self.end(Disconnects.INSUFFICIENT_STATE)  # it comes back, and resumes
-            return False
+        is_server_side = self._channels.is_server_side(channel)
         self._channels.drop(channel)
-        return True
+        if is_server_side:
+            # It comes back and resumes: so nothing that comes after the gap goes out.
+            self.end(Disconnects.INSUFFICIENT_STATE, flush=False)
+        return not is_server_side
 
     def tick(self, now: float) -> None:
         """Ping, and end what has waited long enough."""
@@ -121,8 +123,8 @@ class _Client:
         now_unix = self._protocol.clock()
         if self._lease.is_over(now_unix):
             self.end(Disconnects.CONNECTION_EXPIRED)
-        else:
-            self._channels.expire(now_unix - self._protocol.times.expired_s)
+        elif self._channels.expire(now_unix - self._protocol.times.expired_s):
+            self.end(Disconnects.SUBSCRIPTION_EXPIRED)
 
     async def subscribe(self, subscription: ServerSubscription) -> None:
         """Subscribe a client that is connected, and tell it."""
@@ -272,7 +274,6 @@ class _Client:
         raise AssertionError("every command is handled")  # pragma: no cover
 
     async def _connect(self, request: frames.Connect) -> frames.Result | tokens.Refusal:
-        self._session.actor.is_held = True  # until it is answered
         welcome = await connecting.connect(self._channels, request)
         if not isinstance(welcome, connecting.Welcome):
             return welcome

@@ -231,12 +231,21 @@ class Channels:
         if expires_at is not None and channel in self._channels:
             self._expiring[channel] = expires_at
 
-    def expire(self, now: float) -> None:
-        """End what is over, and tell the client (s, Unix)."""
+    def expire(self, now: float) -> bool:
+        """End what is over, and tell the client (s, Unix).
+
+        Returns:
+            True for a server-side subscription, with which the connection ends: its
+            client cannot ask for it anew.
+        """
         for channel, expires_at in tuple(self._expiring.items()):
-            if expires_at <= now:
-                self.drop(channel)
-                self.push(channel, Unsubscribes.EXPIRED)
+            if expires_at > now:
+                continue
+            if self.is_server_side(channel):
+                return True
+            self.drop(channel)
+            self.push(channel, Unsubscribes.EXPIRED)
+        return False
 
     def push(self, channel: str, body: frames.PushBody) -> None:
         """Send a push behind all that waits; without room the client ends as slow."""

@@ -66,7 +66,7 @@ class Connecting:
     """What a client says in its connect command.
 
     Attributes:
-        data: JSON text; "null" if it gave none.
+        data: "null" if it gave none.
         name: of the client's kind, as it says.
         version: of it.
         headers: stand-ins for those of HTTP that a browser cannot set.
@@ -118,6 +118,9 @@ class Connected:
 class ClientProtocol:
     """How an endpoint speaks the Centrifuge client protocol.
 
+    Data from clients is JSON text; from those that speak Protobuf it is text if it is
+    valid UTF-8, else bytes.
+
     The handlers are async callables. They may raise ``NotAllowed`` (error 103) or
     ``ClientError``; whatever else they raise is logged and answered with error 100.
     The broker's own ``Hooks`` are asked as for any session.
@@ -133,12 +136,12 @@ class ClientProtocol:
         connect: takes ``connect(session, Connecting)`` once the token was accepted, and
             returns ``Connected`` or None.
         subscribe: takes ``subscribe(session, channel, data)``, if no token has decided,
-            and returns ``Subscribed`` or None; data is JSON text.
+            and returns ``Subscribed`` or None.
         refresh: takes ``refresh(session)`` when a connection is over; returns until
             when it goes on (s, Unix), or None for ever; ``NotAllowed`` ends it. None:
             the client is to bring a new token.
-        rpc: answers ``rpc(session, method, data)``; data is JSON text, and so is what
-            it returns. None: error 108. For typed data: ``broker.rpc.RpcMethods``.
+        rpc: answers ``rpc(session, method, data)`` with JSON text. None: error 108. For
+            typed data: ``broker.rpc.RpcMethods``.
         message: takes ``message(session, data)``. None: disconnect 3508.
         times: deadlines.
         write_delay_s: how long to wait for more before a frame goes out (s, 0 to 1).

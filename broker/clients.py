@@ -15,7 +15,7 @@ from .config import Limits, Overflow
 from .core import Core
 from .driver import ServerSubscription
 from .ending import Ending, EndKind
-from .errors import LimitExceeded, UsageError
+from .errors import BrokerError, LimitExceeded, SessionEnded, UsageError
 from .running import run_session
 from .session import Session
 from .state.directory import Directory
@@ -129,23 +129,23 @@ class Clients:
     async def subscribe(
         self, sessions: Iterable[Session[Any]], subscription: ServerSubscription
     ) -> int:
-        """Subscribe clients; returns how many of them are, then."""
-        topic = subscription.topic
+        """Subscribe clients; returns how many of them are, then.
+
+        Raises:
+            BrokerError: what one of them met first; the others are subscribed.
+        """
         await anyio.lowlevel.checkpoint()
-        done = 0
+        done, problem = 0, None
         for session in sessions:
-            if session.ending is not None:
+            try:
+                await _subscribe(session, subscription)
+            except SessionEnded:
                 continue
-            if session.driver is not None:
-                await session.driver.subscribe(subscription)
-            else:
-                await session.subscribe(
-                    topic,
-                    since=subscription.since,
-                    authorized=True,
-                    info=subscription.info,
-                )
-            done += topic in session.topics
+            except BrokerError as error:
+                problem = problem or error
+            done += subscription.topic in session.topics
+        if problem is not None:
+            raise problem
         return done
 
     async def unsubscribe(self, sessions: Iterable[Session[Any]], topic: str) -> int:
@@ -197,3 +197,17 @@ class Clients:
             if self._gone is None:
                 self._gone = anyio.Event()
             await self._gone.wait()
+
+
+async def _subscribe(session: Session[Any], subscription: ServerSubscription) -> None:
+    if session.ending is not None:
+        return
+    if session.driver is not None:
+        await session.driver.subscribe(subscription)
+        return
+    await session.subscribe(
+        subscription.topic,
+        since=subscription.since,
+        authorized=True,
+        info=subscription.info,
+    )

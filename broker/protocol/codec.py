@@ -22,6 +22,7 @@ from . import frames
 
 __all__ = (
     "INFO_HEADER",
+    "MAX_DEPTH",
     "MAX_DIGITS",
     "TAG_PREFIX",
     "BadFrame",
@@ -43,6 +44,7 @@ __all__ = (
 
 INFO_HEADER = "client-info"
 TAG_PREFIX = "tag."
+MAX_DEPTH = 128  # of what goes out: guess; json.loads gives up below 1000
 MAX_DIGITS = 4300  # Source: sys.int_info.default_max_str_digits: json.loads stops there
 
 
@@ -272,7 +274,8 @@ def raw_json(payload: Payload) -> Raw:
     JSON stays what it is, be it str or bytes, so a str like ``12`` or ``null`` is a
     number or null. Other str becomes a JSON string, other bytes a JSON string of their
     Base64 (RFC 4648, section 4, padded). What only some parsers take for JSON (NaN,
-    lone surrogates, a byte order mark, a thousand levels) is none.
+    lone surrogates, a byte order mark, more than ``MAX_DEPTH`` levels or ``MAX_DIGITS``
+    digits) is none.
 
     Raises:
         UnicodeEncodeError: a str with lone surrogates, which ``publish`` refuses too.
@@ -282,7 +285,8 @@ def raw_json(payload: Payload) -> Raw:
         if isinstance(payload, bytes):
             payload.decode()  # msgspec.Raw takes any bytes inside strings
         msgspec.json.decode(data, type=Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        check_limits(data, max_depth=MAX_DEPTH)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError, BadFrame):
         text = payload if isinstance(payload, str) else b64encode(payload).decode()
         return Raw(msgspec.json.encode(text))
     return Raw(compact(data))

@@ -8,9 +8,9 @@ A field that has its zero value is left out of the JSON form, and one that was l
 reads as its zero value. Fields without a default here are always written. Unknown
 fields are ignored, which is how experimental features are refused.
 
-``msgspec.Raw`` fields hold one JSON value as it stands on the wire. ``NO_DATA`` is
-"none given": never give ``Raw(b"")`` of another make, which JSON cannot hold; take
-``codec.raw_json`` to make one of a payload.
+``msgspec.Raw`` fields hold one JSON value as it stands on the wire; in the Protobuf
+form, any bytes. ``NO_DATA`` is "none given": never give ``Raw(b"")`` of another make,
+which JSON cannot hold; take ``codec.raw_json`` to make one of a payload.
 """
 
 from __future__ import annotations
