@@ -11,7 +11,7 @@ import jwt
 from tests.e2e.client_app import SECRET
 from tests.serving import Server
 
-__all__ = ("drop", "publish", "signed")
+__all__ = ("drop", "publish", "signed", "subscribe", "unsubscribe")
 
 
 def publish(server: Server, topic: str, data: str = '{"n":NUMBER}', n: int = 1) -> None:
@@ -24,6 +24,18 @@ def drop(server: Server, code: int, reason: str) -> None:
     """Send all clients away."""
     query = urlencode({"code": code, "reason": reason})
     server.post(f"/drop?{query}").raise_for_status()
+
+
+def subscribe(server: Server, topic: str, user: str) -> None:
+    """Subscribe a user's one client to a topic."""
+    query = urlencode({"topic": topic, "user": user})
+    assert server.post(f"/subscribe?{query}").json() == 1
+
+
+def unsubscribe(server: Server, topic: str, user: str) -> None:
+    """End the subscription of a user's one client."""
+    query = urlencode({"topic": topic, "user": user, "end": ""})
+    assert server.post(f"/subscribe?{query}").json() == 1
 
 
 def signed(for_s: float = 60, secret: str = SECRET, **claims: Any) -> str:

@@ -218,6 +218,42 @@ def test_batch(cent: Client, channel: str) -> None:
     assert info["nodes"][0]["name"] == "one"
 
 
+def test_subscribe_and_refresh(cent: Client, server: Server, channel: str) -> None:
+    """A client that has asked for one channel gets another, until its time is over."""
+    user, more = uuid4().hex, f"{channel}.more"
+    cent.publish(PublishRequest(channel=more, data="before"))
+    since = StreamPosition(
+        offset=0, epoch=cent.history(HistoryRequest(channel=more)).epoch
+    )
+    with subscribed(server, channel, user) as subscriber:
+        cent.subscribe(
+            SubscribeRequest(
+                user=user, channel=more, info={"a": 1}, data="hi", recover_since=since
+            )
+        )
+        told = subscriber.take("subscribe")
+        assert (told["recoverable"], told["data"]) == (True, "hi")
+        assert subscriber.take("pub") == {"data": "before", "offset": 1}
+        (member,) = cent.presence(PresenceRequest(channel=more)).presence.values()
+        assert (member.user, member.chan_info) == (user, {"a": 1})
+        cent.publish(PublishRequest(channel=more, data="after"))
+        assert subscriber.take("pub")["data"] == "after"
+        cent.unsubscribe(UnsubscribeRequest(user=user, channel=more))
+        assert subscriber.take("unsubscribe")["code"] == 2000
+        cent.refresh(RefreshRequest(user=user, expire_at=4_000_000_000))
+        cent.refresh(RefreshRequest(user=user, expired=True))
+        assert subscriber.closed()[0] == 3005
+
+
+def test_history_remove(cent: Client, channel: str) -> None:
+    """What was said is forgotten, and how much it was is not."""
+    cent.publish(PublishRequest(channel=channel, data=1))
+    cent.history_remove(HistoryRemoveRequest(channel=channel))
+    history = cent.history(HistoryRequest(channel=channel, limit=-1))
+    assert (history.publications, history.offset) == ([], 1)
+    assert cent.publish(PublishRequest(channel=channel, data=2)).offset == 2
+
+
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
@@ -226,9 +262,10 @@ def test_batch(cent: Client, channel: str) -> None:
         (PublishRequest(channel="a", data=1, skip_history=True), 108),
         (PresenceRequest(channel="without"), 108),
         (HistoryRequest(channel="without"), 108),
-        (SubscribeRequest(user="ann", channel="a"), 108),
-        (RefreshRequest(user="ann"), 108),
-        (HistoryRemoveRequest(channel="chat.a"), 108),
+        (SubscribeRequest(user="ann", channel="not valid"), 107),
+        (SubscribeRequest(user="ann", channel="a", session="s"), 108),
+        (RefreshRequest(user="ann", session="s"), 108),
+        (HistoryRemoveRequest(channel="a"), 108),
     ],
     ids=lambda value: getattr(value, "api_method", str(value)),
 )

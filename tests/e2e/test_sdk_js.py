@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.e2e.client_calls import drop, publish, signed
+from tests.e2e.client_calls import drop, publish, signed, subscribe, unsubscribe
 from tests.e2e.clients import vitals
 from tests.e2e.conftest import CLIENT_APP
 from tests.e2e.scenarios import play
@@ -406,3 +406,102 @@ def test_pings(client_server: Server, sdk: Path) -> None:
             silent.recv(timeout=PATIENCE_S)
     assert ended.value.rcvd is not None
     assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (3012, "no pong")
+
+
+def test_subscriptions_that_the_server_makes(client_server: Server, sdk: Path) -> None:
+    """By token, with resume; for a client that is there, and ended again."""
+    server = client_server
+    first, second = "chat.given", "chat.added"
+
+    def drop_and_publish() -> None:
+        drop(server, 3011, "force reconnect")
+        publish(server, first, '"missed"')
+
+    said = play(
+        sdk,
+        "server_side",
+        server.url,
+        {
+            "publish to first": partial(publish, server, first),
+            "drop": drop_and_publish,
+            "subscribe": partial(subscribe, server, second, "ann"),
+            "publish to second": partial(publish, server, second),
+            "unsubscribe": partial(unsubscribe, server, second, "ann"),
+        },
+        first=first,
+        second=second,
+        token=signed(sub="ann", info={"name": "Ann"}, channels=[first]),
+    )
+    ann = {**info("reader", "ann"), "connInfo": {"name": "Ann"}}
+    epoch = f"epoch of {first}"
+    back = subscribed(
+        2,
+        epoch,
+        wasRecovering=True,
+        recovered=True,
+        hasRecoveredPublications=True,
+    )
+    assert said[first][:3] == [
+        subscribed(0, epoch),
+        publication({"n": 0}, 1),
+        publication("mine", 2, info=ann),
+    ]
+    assert said[first][-1] == ["subscribing"]  # what the SDK says as it leaves
+    assert said[first][3:-1] in (
+        [["subscribing"], back, publication("missed", 3)],
+        # It was back before that was published.
+        [
+            ["subscribing"],
+            subscribed(2, epoch, wasRecovering=True, recovered=True),
+            publication("missed", 3),
+        ],
+    )
+    assert said[second] == [
+        subscribed(0, f"epoch of {second}"),
+        publication({"n": 0}, 1),
+        ["unsubscribed"],
+    ]
+    assert said[f"{first} sees"][0] == ["join", ann]
+    there = {**ann, "conn_info": ann["connInfo"]}  # the SDK says it twice
+    assert said["calls"] == [
+        ["publish", {}],
+        ["presence", {"clients": {"reader": there}}],
+    ]
+
+
+def test_deltas(client_server: Server, sdk: Path) -> None:
+    """Whole for the application, over resumes as well; small on the wire."""
+    topic, rounds, documents = "changes.text", 3, 20
+    texts = [f"Zeile {number}: süß 👋 und lang genug" for number in range(30)]
+    expected: list[Any] = []
+
+    def publish_changes() -> int:
+        for _ in range(documents):
+            number = len(expected)
+            texts[number % len(texts)] = f"geändert {number} 🦊"
+            expected.append(list(texts))
+            publish(client_server, topic, json.dumps(texts, ensure_ascii=False))
+        return documents
+
+    said = play(
+        sdk,
+        "changes",
+        client_server.url,
+        {
+            "publish": publish_changes,
+            "drop": partial(drop, client_server, 3011, "force reconnect"),
+        },
+        topic=topic,
+        rounds=rounds,
+    )
+    for who in ("reader", "plain"):
+        heard = [
+            event[1]["data"]
+            for event in said[f"{who} {topic}"]
+            if event[0] == "publication"
+        ]
+        assert heard == expected
+    # All but the first of each connection; and the subscribe replies say so as well.
+    assert said["patches"] == [rounds * (documents - 1) + rounds]
+    whole = sum(len(json.dumps(each, ensure_ascii=False)) for each in expected)
+    assert said["bytes"][0] < whole / 3

@@ -10,7 +10,7 @@ from typing import Any
 import centrifuge  # type: ignore[import-untyped] # has none
 import pytest
 
-from tests.e2e.client_calls import drop, publish, signed
+from tests.e2e.client_calls import drop, publish, signed, subscribe, unsubscribe
 from tests.e2e.clients import vitals
 from tests.fault_proxy import FaultProxy
 from tests.serving import PATIENCE_S, Server, wait_until
@@ -63,15 +63,28 @@ class Ear:
             case centrifuge.ConnectedContext():
                 self.clients.append(event.client)
                 return event.version
-            case centrifuge.SubscribedContext(stream_position=position):
+            case (
+                centrifuge.SubscribedContext(stream_position=position)
+                | centrifuge.ServerSubscribedContext(stream_position=position)
+            ):
                 if position is not None:
                     self.streams.append(position.epoch)
                 offset = position and position.offset
                 return offset, event.was_recovering, event.recovered
-            case centrifuge.PublicationContext(pub=pub):
+            case (
+                centrifuge.PublicationContext(pub=pub)
+                | centrifuge.ServerPublicationContext(pub=pub)
+            ):
                 return pub.offset, pub.data, pub.info
             case centrifuge.JoinContext() | centrifuge.LeaveContext():
                 return event.info
+            case centrifuge.ServerJoinContext() | centrifuge.ServerLeaveContext():
+                return event.info
+            case (
+                centrifuge.ServerSubscribingContext()
+                | centrifuge.ServerUnsubscribedContext()
+            ):
+                return event.channel
             case _:
                 return event.code, getattr(event, "reason", None)
 
@@ -330,5 +343,36 @@ def test_tokens(client_server: Server) -> None:
         await stranger.connect()
         await states.until("disconnected")
         assert states.heard == [CONNECTING, ("disconnected", (3500, "invalid token"))]
+
+    run(scenario)
+
+
+def test_subscriptions_that_the_server_makes(client_server: Server) -> None:
+    given, added = "chat.python.given", "chat.python.added"
+    token = signed(sub="bob", info={"name": "Bob"}, channels=[given])
+
+    async def scenario() -> None:
+        made, ear = client(client_server.url, token=token)
+        await made.connect()
+        await ear.until("subscribed")
+        await asyncio.to_thread(publish, client_server, given)
+        await ear.until("publication")
+        await asyncio.to_thread(drop, client_server, 3011, "force reconnect")
+        await asyncio.to_thread(publish, client_server, given)
+        await ear.until("publication", 2)
+        await asyncio.to_thread(subscribe, client_server, added, "bob")
+        await ear.until("subscribed", 3)
+        await asyncio.to_thread(publish, client_server, added)
+        await ear.until("publication", 3)
+        await asyncio.to_thread(unsubscribe, client_server, added, "bob")
+        await ear.until("unsubscribed")
+        await made.disconnect()
+        assert ear.of("subscribed") == [
+            ("subscribed", (0, False, False)),
+            ("subscribed", (1, True, True)),
+            ("subscribed", (0, False, False)),
+        ]
+        heard = [told for _, told in ear.of("publication")]
+        assert heard == [(1, {"n": 0}, None), (2, {"n": 0}, None), (1, {"n": 0}, None)]
 
     run(scenario)
