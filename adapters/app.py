@@ -62,6 +62,7 @@ def create_app(
     broker: Broker | None = None,
     *,
     client: ClientProtocol | None = None,
+    routes: Iterable[BaseRoute] = (),
     metrics_from: Sequence[str] = (),
     collectors: Iterable[Any] = (),
 ) -> Starlette:
@@ -72,6 +73,7 @@ def create_app(
             is on its own, with ``ROOMS``. It is at ``app.state.broker``.
         client: how ``/connection/websocket`` speaks the Centrifuge client protocol;
             None for clients without tokens.
+        routes: more of them, such as those of the server API.
         metrics_from: networks whose hosts may read ``/metrics``; it is not there if
             there are none.
         collectors: Prometheus' collectors of whoever serves, for ``/metrics``.
@@ -81,7 +83,7 @@ def create_app(
         ClientProtocol(clock=time.time) if client is None else client,
     )
     app = Starlette(
-        routes=endpoints.routes(),
+        routes=[*endpoints.routes(), *routes],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={BadParameter: deny},
         lifespan=broker_lifespan(endpoints.broker, collecting_rarely),
@@ -113,12 +115,14 @@ class Endpoints:
             WebSocketRoute("/ws", self.echo),
             Route("/items", page("items.html")),
             WebSocketRoute("/items/{item_id}/ws", self.items),
+            Route("/rooms", page("rooms.html")),
             WebSocketRoute("/connection/websocket", self.client),
             Route("/healthz", self.health),
             Route("/readyz", self.readiness),
             # A Route, where a Mount is usual: a Mount hands over WebSockets as well,
             # and StaticFiles fails on them.
             Route("/static/{name}", StaticFiles(directory=PAGES)),
+            Route("/sdk/{name}", StaticFiles(directory=PAGES)),  # scripts/vendor-sdk
         ]
 
     async def chat(self, websocket: WebSocket) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +21,17 @@ except ModuleNotFoundError as error:
         "pip install 'asgi-broker[server]'"
     ) from error
 
+from adapters.cli_settings import (
+    HYPERCORN_FILE,
+    config_option,
+    existing,
+    hypercorn_option,
+    load,
+    server_flags,
+)
+from adapters.cli_tokens import token
 from adapters.hosting.listeners import ListenError, SocketOptions, listen
-from adapters.hosting.settings import Loaded, SettingsError, load_settings
+from adapters.hosting.settings import Loaded
 from adapters.hosting.supervisor import supervise
 from adapters.hosting.worker import EXIT_FAILURE, Job, run_worker
 from adapters.observability.logs import configure_logging
@@ -31,49 +39,6 @@ from adapters.observability.logs import configure_logging
 __all__ = ("main",)
 
 logger = logging.getLogger("broker.hosting")
-
-HYPERCORN_FILE = Path("hypercorn.toml")
-OWN_FILE = Path("broker.toml")
-
-file_type = click.Path(dir_okay=False, path_type=Path)
-config_option = click.option(
-    "--config",
-    type=file_type,
-    envvar="BROKER_CONFIG",
-    help="Settings of the broker.  [default: broker.toml, if it is there]",
-)
-hypercorn_option = click.option(
-    "--hypercorn",
-    type=file_type,
-    envvar="BROKER_HYPERCORN",
-    help="Settings of hypercorn, such as certificates.  "
-    "[default: hypercorn.toml, if it is there]",
-)
-# {parameter: setting}; what is not given leaves the setting to files and environment.
-FLAGS = {
-    "bind": "server.bind",
-    "loop": "server.loop",
-    "workers": "server.workers",
-    "log_format": "server.log_format",
-}
-
-
-def server_flags(command: Any) -> Any:
-    """Add the flags that are settings as well."""
-    options = [
-        click.option(
-            "--bind",
-            multiple=True,
-            help="Where to listen: host:port, [v6]:port, unix:path or fd://number; "
-            "may be repeated.",
-        ),
-        click.option("--loop", help="asyncio, uvloop or trio."),
-        click.option("--workers", help="Number of processes."),
-        click.option("--log-format", help="console or json."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,7 +72,8 @@ def serve(
     **flags: Any,
 ) -> None:
     """Serve APPLICATION (module:name), or the chat that comes with the broker."""
-    loaded = _load(config, hypercorn, flags)
+    hypercorn_file = existing(hypercorn, HYPERCORN_FILE)
+    loaded = load(config, hypercorn_file, flags)
     server = loaded.settings.server
     configure_logging(format=server.log_format, level=server.log_level)
     if application is None and server.workers > 1 and not allow_split:
@@ -126,7 +92,7 @@ def serve(
     )
     job = Job(
         settings=loaded.settings,
-        hypercorn_file=_existing(hypercorn, HYPERCORN_FILE),
+        hypercorn_file=hypercorn_file,
         app=application,
         broker=broker,
         allow_split=allow_split,
@@ -146,32 +112,13 @@ def serve(
 @server_flags
 def check_config(config: Path | None, hypercorn: Path | None, **flags: Any) -> None:
     """Print the effective settings, and where each comes from."""
-    rows = _load(config, hypercorn, flags).rows()
+    rows = load(config, existing(hypercorn, HYPERCORN_FILE), flags).rows()
     width = max(len(f"{key} = {value}") for key, value, _ in rows)
     for key, value, source in rows:
         click.echo(f"{f'{key} = {value}':<{min(width, 60)}}  # {source}")
 
 
-def _load(config: Path | None, hypercorn: Path | None, flags: dict[str, Any]) -> Loaded:
-    given = {
-        FLAGS[name]: None if value == () else value for name, value in flags.items()
-    }
-    try:
-        return load_settings(
-            file=_existing(config, OWN_FILE),
-            hypercorn_file=_existing(hypercorn, HYPERCORN_FILE),
-            environ=os.environ,
-            flags=given,
-        )
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _existing(given: Path | None, usual: Path) -> Path | None:
-    """Return the file that was asked for, or else the usual one if there is one."""
-    if given is not None:
-        return given
-    return usual if usual.exists() else None
+main.add_command(token)
 
 
 def _warn_of_settings_for_the_own_application(loaded: Loaded) -> None:
@@ -180,7 +127,7 @@ def _warn_of_settings_for_the_own_application(loaded: Loaded) -> None:
         for key, source in loaded.sources.items()
         if source != "default"
     }
-    for section in sorted(sections & {"access", "limits", "topics"}):
+    for section in sorted(sections & {"access", "api", "client", "limits", "topics"}):
         logger.warning(
             "[%s] is for the chat that comes with the broker: your application makes "
             "its own Broker, and may use adapters.hosting.settings.load_settings",

@@ -1,4 +1,4 @@
-"""JSON Web Tokens for the Centrifuge client protocol, checked with PyJWT."""
+"""JSON Web Tokens for the Centrifuge client protocol, checked and made with PyJWT."""
 
 # PyJWT, not joserfc: both refuse what is tried here, PyJWT needs no more than
 # cryptography, and is what FastAPI's and Django's users have installed already.
@@ -14,7 +14,10 @@ try:
     import jwt
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from cryptography.hazmat.primitives.serialization import (
+        load_pem_private_key,
+        load_pem_public_key,
+    )
     from jwt.algorithms import HMACAlgorithm
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -23,7 +26,7 @@ except ModuleNotFoundError as error:
 
 from broker.protocol.tokens import TokenInvalid, check_registered
 
-__all__ = ("MAX_KEYS", "MAX_TOKEN_BYTES", "JwtVerifier")
+__all__ = ("MAX_KEYS", "MAX_TOKEN_BYTES", "JwtSigner", "JwtVerifier")
 
 # Source: what HTTP servers take as a whole header line (nginx, Apache, hypercorn).
 MAX_TOKEN_BYTES = 8192
@@ -141,10 +144,7 @@ class JwtVerifier:
                 wrong signature, or for another audience or from another issuer.
             TokenExpired: genuine, but over, or not to be used yet.
         """
-        # ASCII, so that characters are bytes.
-        if not token.isascii() or len(token) > self._max_token_bytes:
-            raise TokenInvalid("too long, or not ASCII")
-        claims = self._signed(token)
+        claims = self.signed(token)
         check_registered(
             claims,
             now=now,
@@ -154,7 +154,18 @@ class JwtVerifier:
         )
         return claims
 
-    def _signed(self, token: str) -> bytes:
+    def signed(self, token: str) -> bytes:
+        """Return what a key of ours has signed, whatever it says, and for whenever.
+
+        For people who look at a token; ``verify`` is what tells whether it counts.
+
+        Raises:
+            TokenInvalid: too long, not a token, of no algorithm or key of ours, or
+                with a wrong signature.
+        """
+        # ASCII, so that characters are bytes.
+        if not token.isascii() or len(token) > self._max_token_bytes:
+            raise TokenInvalid("too long, or not ASCII")
         jws = jwt.PyJWS()
         try:
             header = jws.get_unverified_header(token)
@@ -176,6 +187,44 @@ class JwtVerifier:
             assert isinstance(payload, bytes)
             return payload
         raise TokenInvalid("no key of ours has signed it")
+
+
+class JwtSigner:
+    """Makes tokens that ``JwtVerifier`` takes for genuine, with one key.
+
+    Args:
+        key: a shared secret from 32 bytes (HS256), or a private key in PEM, not
+            encrypted: RSA (RS256), EC (ES256, ES384 or ES512), Ed25519 (EdDSA).
+
+    Attributes:
+        algorithm: that it signs with.
+
+    Raises:
+        ValueError: a key that cannot be used, or that no verifier would take.
+    """
+
+    def __init__(self, key: str | bytes) -> None:
+        data = key.encode() if isinstance(key, str) else key
+        if b"-----BEGIN " not in data:
+            _secret_key(data)
+            self._key: Any = data
+            self.algorithm = "HS256"
+            return
+        try:
+            self._key = load_pem_private_key(data, None)
+        except TypeError as error:
+            raise ValueError("the private key is encrypted") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise ValueError("not a private key in PEM") from error
+        algorithms = _algorithms(self._key.public_key())
+        if not algorithms:
+            raise ValueError("a private key of a kind or strength that is not accepted")
+        self.algorithm = min(algorithms)  # of RSA's three the usual one
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return a token of these claims, a JSON object; none is looked at or added."""
+        payload = json.dumps(claims, separators=(",", ":")).encode()
+        return jwt.PyJWS().encode(payload, self._key, self.algorithm)
 
 
 def _bounded(keys: Iterable[Any]) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -10,12 +11,20 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from adapters.app import ROOMS, create_app
+from adapters.asgi.http_api import api_routes
 from adapters.hosting.hardening import Connections
 from adapters.hosting.metrics import ConnectionCollector
-from adapters.hosting.settings import Settings
+from adapters.hosting.settings import ClientSettings, Settings, token_verifier
 from broker import Backplane, Broker, MemoryBackplane
+from broker.client_protocol import ClientProtocol
 
-__all__ = ("Application", "LoadError", "load_application", "own_application")
+__all__ = (
+    "Application",
+    "LoadError",
+    "client_protocol",
+    "load_application",
+    "own_application",
+)
 
 
 class LoadError(Exception):
@@ -40,6 +49,9 @@ def own_application(settings: Settings, connections: Connections) -> Application
 
     Args:
         connections: of the server; for ``/metrics``.
+
+    Raises:
+        LoadError: a key for tokens cannot be used any more.
     """
     backplane: Backplane = MemoryBackplane()
     if settings.server.tracing:
@@ -52,12 +64,41 @@ def own_application(settings: Settings, connections: Connections) -> Application
         limits=settings.limits,
         origins=settings.access.origins,
     )
+    key = settings.api.key
     app = create_app(
         broker,
+        client=client_protocol(settings.client),
+        routes=[]
+        if key is None
+        else api_routes(broker, key=key.text, path=settings.api.path),
         metrics_from=settings.server.metrics_from,
         collectors=[ConnectionCollector(connections)],
     )
     return Application(app, broker)
+
+
+def client_protocol(client: ClientSettings) -> ClientProtocol:
+    """Return how to speak the Centrifuge client protocol, as the settings want it.
+
+    Raises:
+        LoadError: a key for tokens cannot be used, or what checks tokens is missing.
+    """
+    try:
+        tokens = token_verifier(client)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise LoadError(f"keys for tokens: {error}") from error
+    return ClientProtocol(
+        clock=time.time,
+        tokens=tokens,
+        anonymous=client.anonymous,
+        personal=client.personal,
+        times=client.times,
+        write_delay_s=client.write_delay_s,
+        max_recovered=client.max_recovered,
+        max_history=client.max_history,
+        max_commands=client.max_commands,
+        max_depth=client.max_depth,
+    )
 
 
 def load_application(path: str, broker_path: str | None) -> Application:

@@ -13,12 +13,19 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from adapters.tokens import MAX_KEYS, MAX_TOKEN_BYTES, JwtVerifier
+from adapters.tokens import MAX_KEYS, MAX_TOKEN_BYTES, JwtSigner, JwtVerifier
 from broker.protocol import tokens
 from broker.protocol.codes import Disconnects, Errors
 from broker.protocol.tokens import TokenExpired, TokenInvalid, TokenVerifier
@@ -48,6 +55,15 @@ def pem(key: Any) -> bytes:
     data = key.public_key().public_bytes(
         Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
     )
+    assert isinstance(data, bytes)
+    return data
+
+
+def private(key: Any, password: bytes = b"") -> bytes:
+    how: KeySerializationEncryption = NoEncryption()
+    if password:
+        how = BestAvailableEncryption(password)
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how)
     assert isinstance(data, bytes)
     return data
 
@@ -144,6 +160,54 @@ def test_times_audience_and_issuer() -> None:
 def test_a_forged_token_is_never_called_expired() -> None:
     """That would tell a forger that the rest was right."""
     assert refused(ALL, signed(key="x" * 64, exp=1)) == "no key of ours has signed it"
+
+
+def test_a_signature_is_genuine_whatever_it_is_for() -> None:
+    verifier = JwtVerifier(hmac_secret=SECRET, audience="us")
+    over = signed(exp=1, aud="them")
+    assert json.loads(verifier.signed(over))["exp"] == 1
+    with pytest.raises(TokenInvalid, match="no key of ours"):
+        verifier.signed(signed("RS256"))
+    with pytest.raises(TokenInvalid, match="too long"):
+        verifier.signed("a" * 10_000)
+
+
+# --- Made ---
+
+
+@pytest.mark.parametrize("key", [SECRET, RSA, *EC.values(), ED])
+def test_what_is_made_is_genuine(key: Any) -> None:
+    signer = JwtSigner(key if isinstance(key, str) else private(key))
+    claims = {"sub": "ü", "info": None}
+    token = signer.sign(claims)
+    assert jwt.get_unverified_header(token) == {"alg": signer.algorithm, "typ": "JWT"}
+    assert json.loads(ALL.verify(token, now=NOW)) == claims
+
+
+def test_each_key_has_its_algorithm() -> None:
+    keys = {"RS256": RSA, **EC, "EdDSA": ED}
+    for algorithm, key in keys.items():
+        assert JwtSigner(private(key).decode()).algorithm == algorithm
+    assert JwtSigner(b"s" * 64).algorithm == "HS256"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"key": ""}, "shorter than 32"),
+        ({"key": "s" * 31}, "shorter than 32"),
+        ({"key": json.dumps(jwk(RSA))}, "another kind of key"),
+        ({"key": pem(RSA)}, "not a private key in PEM"),
+        ({"key": b"-----BEGIN PRIVATE KEY-----"}, "not a private key in PEM"),
+        ({"key": private(RSA, b"password")}, "encrypted"),
+        ({"key": private(rsa.generate_private_key(65537, 1024))}, "strength"),
+        ({"key": private(ec.generate_private_key(ec.SECP256K1()))}, "kind"),
+        ({"key": private(ed448.Ed448PrivateKey.generate())}, "kind"),
+    ],
+)
+def test_keys_that_cannot_sign(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        JwtSigner(**options)
 
 
 # --- Forged ---

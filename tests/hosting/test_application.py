@@ -17,7 +17,7 @@ from adapters.hosting.application import (
     own_application,
 )
 from adapters.hosting.hardening import Connections
-from adapters.hosting.settings import load_settings
+from adapters.hosting.settings import ClientSettings, Settings, load_settings
 from adapters.observability.opentelemetry import TracedBackplane
 from broker import (
     MemoryBackplane,
@@ -45,13 +45,20 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
             del sys.modules[name]
 
 
-async def respond(app: Any, path: str, headers: tuple[Any, ...] = ()) -> int:
+async def respond(
+    app: Any,
+    path: str,
+    headers: tuple[Any, ...] = (),
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+) -> int:
     """Return the status of a page, or of a refused WebSocket; 101 if it is accepted."""
     is_page = not path.startswith("/ws")
     scope: dict[str, Any] = {
         "type": "http" if is_page else "websocket",
         "path": path,
-        "method": "GET",
+        "method": method,
         "query_string": b"",
         "headers": [(b"host", b"chat.example"), *headers],
         "client": ("127.0.0.1", 5_000),
@@ -59,7 +66,7 @@ async def respond(app: Any, path: str, headers: tuple[Any, ...] = ()) -> int:
         "state": {},
     }
     incoming = (
-        [{"type": "http.request", "body": b""}]
+        [{"type": "http.request", "body": body}]
         if is_page
         else [{"type": "websocket.connect"}, {"type": "websocket.disconnect"}]
     )
@@ -132,6 +139,26 @@ async def test_metrics_are_there_for_whom_the_settings_say(
     assert application.broker is not None
     async with application.broker:
         assert await respond(application.app, "/metrics") == status
+
+
+async def test_the_server_api_is_there_where_there_is_a_key() -> None:
+    off, on = own(), own(api__key="k", api__path="/v1/api")
+    asked: dict[str, Any] = {"method": "POST", "body": b'{"channel":"t","data":1}'}
+    key = ((b"x-api-key", b"k"),)
+    assert on.broker is not None
+    async with on.broker:
+        assert await respond(on.app, "/v1/api/publish", key, **asked) == 200
+        assert await respond(on.app, "/v1/api/publish", **asked) == 401
+        for headers in ((), key):
+            assert await respond(on.app, "/api/publish", headers, **asked) == 404
+            assert await respond(off.app, "/api/publish", headers, **asked) == 404
+
+
+def test_a_key_that_cannot_be_used_any_more(tmp_path: Path) -> None:
+    """It was tried when the settings were loaded, and the file has changed since."""
+    settings = Settings(client=ClientSettings(jwks_file=str(tmp_path / "gone")))
+    with pytest.raises(LoadError, match=r"^keys for tokens: the file "):
+        own_application(settings, Connections())
 
 
 def test_tracing_wraps_the_backplane() -> None:

@@ -3,129 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from adapters.cli import main
 from adapters.hosting.settings import load_settings
-from tests.serving import PATIENCE_S, wait_until
+from tests.serving import PATIENCE_S
 
-ROOT = Path(__file__).parents[2]
+from .commands import environment, invoke, last_line, run, serving
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where every test runs: no files and no variables of anybody else's."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("BROKER_"):
-            monkeypatch.delenv(name)
-    return tmp_path
-
-
-def invoke(*arguments: str, **variables: str) -> Result:
-    """Run the command here; only what does not serve may be run so."""
-    return CliRunner().invoke(main, arguments, env=variables)
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "adapters.cli", *arguments]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process of its own, which is expected to end by itself."""
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=environment(**variables),
-        check=False,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Running:
-    """The command, serving from this folder."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Any) -> None:
-        self.process = process
-        self.port = port
-        self._log = log
-
-    def log(self) -> str:
-        self._log.seek(0)
-        return str(self._log.read().decode())
-
-    def get(self, path: str) -> str:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
-            return str(response.read().decode())
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
-
-
-@contextmanager
-def serving(*arguments: str, workers: int = 1) -> Iterator[Running]:
-    """Serve on a free port; wait until all workers do."""
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command("serve", *arguments, "--bind", f"127.0.0.1:{port}"),
-            env=environment(BROKER_SERVER_DRAIN_S="5"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        running = Running(process, port, log)
-
-        def is_up() -> bool:
-            assert process.poll() is None, running.log()
-            return running.log().count("Running on") == workers
-
-        try:
-            wait_until(is_up)
-            yield running
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def last_line(result: Result | subprocess.CompletedProcess[str]) -> str:
-    """Return the problem; all that stands before it is click's usage."""
-    *before, last = result.stderr.splitlines()
-    assert not before or before[0].startswith("Usage: ")
-    assert "Traceback" not in result.stderr
-    return last
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def test_help_and_version() -> None:
@@ -134,6 +30,7 @@ def test_help_and_version() -> None:
         assert shown.exit_code == 0
         assert "serve" in shown.output
         assert "check-config" in shown.output
+        assert "token" in shown.output
         assert "Exit codes: 0 stopped as asked" in shown.output
     for flag in ("--bind", "--loop", "--workers", "--allow-split", "--config"):
         assert flag in invoke("serve", "-h").output
@@ -160,6 +57,14 @@ def test_check_config_names_a_source_for_every_setting() -> None:
     assert {source for _, source in shown.values()} == {"default"}
     expected = [key for key, _, _ in load_settings().rows()]
     assert list(shown) == expected
+
+
+def test_check_config_hides_secrets() -> None:
+    variables = {"BROKER_CLIENT_HMAC_SECRET": "s" * 32, "BROKER_API_KEY": "k-k-k"}
+    shown = invoke("check-config", **variables)
+    assert rows(shown)["client.hmac_secret"] == ('"***"', "BROKER_CLIENT_HMAC_SECRET")
+    assert rows(shown)["api.key"] == ('"***"', "BROKER_API_KEY")
+    assert not {"s" * 32, "k-k-k"} & set(shown.output.replace('"', " ").split())
 
 
 def test_flags_before_variables_before_our_file_before_hypercorns(
@@ -331,7 +236,9 @@ def test_a_module_that_raises(empty_folder: Path) -> None:
 def test_an_application_of_ones_own(empty_folder: Path) -> None:
     """Its broker is found, and so its clients are told at shutdown."""
     (empty_folder / "main.py").write_text(MAIN)
-    (empty_folder / "broker.toml").write_text("[limits]\nstall_s = 9\n")
+    (empty_folder / "broker.toml").write_text(
+        "[limits]\nstall_s = 9\n[client]\nping_s = 20\n[api]\nkey = 'k'\n"
+    )
     with serving("main:app") as server:
         assert server.get("/") == "hello"
         with connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None) as client:
@@ -343,7 +250,8 @@ def test_an_application_of_ones_own(empty_folder: Path) -> None:
         assert closed.value.rcvd.code == 1012
         assert server.process.wait(PATIENCE_S) == 0
         log = server.log()
-    assert "[limits] is for the chat that comes with the broker" in log
+    for section in ("limits", "client", "api"):
+        assert f"[{section}] is for the chat that comes with the broker" in log
     assert "[server]" not in log
     assert "no broker found" not in log
     assert "Traceback" not in log

@@ -11,11 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.hosting.settings import (
     AccessSettings,
+    ApiSettings,
+    ClientSettings,
     ServerSettings,
     SettingsError,
     load_settings,
@@ -30,6 +34,8 @@ DOCS = (ROOT / "docs" / "settings.md").read_text()
 DEFAULTS: Mapping[str, object] = {
     "server": ServerSettings(),
     "access": AccessSettings(),
+    "client": ClientSettings(),
+    "api": ApiSettings(),
     "limits": Limits(),
     "topics": TopicRules(),
 }
@@ -61,6 +67,8 @@ def test_nothing_given_is_all_defaults() -> None:
     settings = loaded.settings
     assert settings.server == ServerSettings()
     assert settings.access == AccessSettings()
+    assert settings.client == ClientSettings()
+    assert settings.api == ApiSettings()
     assert settings.limits == Limits()
     assert settings.topics == ()
     assert set(loaded.sources.values()) == {"default"}
@@ -327,7 +335,7 @@ def test_long_values_are_cut() -> None:
 OVERFLOW = '"disconnect", "drop_oldest", "drop_newest", "conflate", "block"'
 LOOPS = '"asyncio", "uvloop", "trio"'
 OUTSIDE = "outside of a section"
-SECTIONS = "server, access, limits, topics"
+SECTIONS = "server, access, client, api, limits, topics"
 TOO_SMALL = "is below max_message_bytes: the largest message would never fit"
 
 UNKNOWN: list[tuple[str, str]] = [
@@ -688,6 +696,10 @@ def test_the_examples_in_the_docs_work(write: Write) -> None:
         for language in ("toml", "sh", "text")
     }
     environ = dict(line.split("=", 1) for line in blocks["sh"][0].splitlines())
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    write(
+        key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "public.pem"
+    )
     settings = load_settings(file=write(blocks["toml"][0]), environ=environ).settings
     assert settings.server.bind == ("0.0.0.0:8000", "[::]:8000")
     assert settings.server.metrics_from == ()

@@ -1,17 +1,24 @@
-"""What is wrong with an address to bind, a network or an origin."""
+"""What is wrong with an address, a network, an origin, a path or a namespace."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-__all__ = ("bind_fault", "network_fault", "origin_fault")
+__all__ = (
+    "bind_fault",
+    "namespace_fault",
+    "network_fault",
+    "origin_fault",
+    "path_fault",
+)
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://([^/?#@:\[\]]+|\[[^\]]*\])(?::([^/?#]*))?(?=[/?#]|\Z)"
 )
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -60,6 +67,18 @@ def origin_fault(text: str) -> str | None:
     if found[3] is not None and found[3] == _DEFAULT_PORTS.get(found[1]):
         right = right.removesuffix(f":{found[3]}")
     return None if text == right else f"is not what browsers send; write {right}"
+
+
+def path_fault(text: str) -> str | None:
+    """Return what is wrong with the path of a URL, None for nothing."""
+    is_path = _PATH.fullmatch(text)
+    return None if is_path else "must be a path such as /api, without a slash behind"
+
+
+def namespace_fault(text: str) -> str | None:
+    """Return what is wrong with a namespace, None for nothing; it may be empty."""
+    is_right = re.fullmatch(r"[A-Za-z0-9_-]*", text)
+    return None if is_right else "must have letters, digits, _ and - only"
 
 
 def _is_port(text: str) -> bool:

@@ -39,7 +39,7 @@ def build(make: Callable[..., T], name: str, section: Section) -> T:
         return make(**section.values)
     except UsageError as error:
         blamed = _blamed(make, section.values, error)
-        text = str(error).removeprefix("Limits.")
+        text = str(error).removeprefix("Limits.").removeprefix("ProtocolTimes.")
         if text.startswith(tuple(FIELDS[kind_of(name)])):
             text = f"{name}.{text}"
         if len(blamed) > 1:

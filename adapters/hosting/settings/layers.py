@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .schema import FIELDS, HYPERCORN_KEYS, SettingsError
+from .schema import FIELDS, HYPERCORN_KEYS, SECRET_FIELDS, SettingsError
 from .toml_lines import KeyPath, key_lines, line_of
 from .values import shown
 
@@ -127,8 +127,10 @@ def variables(environ: Mapping[str, str]) -> Iterator[Given]:
     for name in sorted(environ):
         if name in known:
             section, field = known[name]
-            key = f"{section}.{field}"
-            yield Given(section, field, environ[name].strip(), name, key, is_text=True)
+            key, text = f"{section}.{field}", environ[name]
+            # A secret is what it is: whoever signs with it has those spaces as well.
+            value = text if key in SECRET_FIELDS else text.strip()
+            yield Given(section, field, value, name, key, is_text=True)
         elif name.startswith(f"{PREFIX}TOPICS_"):
             raise SettingsError(f"{name}: topics can only be set in a file")
         elif name.startswith(ours):
@@ -162,7 +164,9 @@ def _table(
     file: TomlFile, path: KeyPath, section: str, content: object
 ) -> Iterator[Given]:
     if not isinstance(content, dict):
-        problem = f"{section} must be a table, not {shown(content)}"
+        problem = f"{section} must be a table"
+        if not any(key.startswith(f"{section}.") for key in SECRET_FIELDS):
+            problem += f", not {shown(content)}"
         raise SettingsError(f"{file.source(*path)}: {problem}")
     known = FIELDS[str(path[0])]
     for field, value in content.items():

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
+from .secret import HIDDEN, Secret
+
 __all__ = ("NO_LIMIT", "convert", "expected", "shown", "toml")
 
 NO_LIMIT = "none"  # stands for None, which TOML does not have
@@ -28,11 +30,16 @@ def convert(given: object, kind: Any, *, as_text: bool = False) -> Any:
             commas, and empty is None too.
 
     Raises:
-        ValueError: it does not fit; says what would, and what was given.
+        ValueError: it does not fit; says what would, and what was given, unless that
+            may be a secret.
     """
     bare = _without_none(kind)
     if bare is not kind and (given == NO_LIMIT or (as_text and given == "")):
         return None
+    if bare is Secret:
+        if not isinstance(given, str):
+            raise ValueError(f"must be {expected(kind)}")
+        return Secret(given)
     parsed: object = given
     if as_text and isinstance(given, str) and _is_list(bare):
         parsed = [part.strip() for part in given.split(",")] if given else []
@@ -62,6 +69,8 @@ def toml(value: object) -> str:
     """Return a setting's value as TOML."""
     if value is None:
         return _text(NO_LIMIT)
+    if isinstance(value, Secret):
+        return _text(HIDDEN)
     if isinstance(value, Enum):
         return toml(value.value)
     if isinstance(value, bool):
@@ -110,7 +119,7 @@ def _in_words(kind: inspect.Type, *, as_text: bool) -> str:
             return f"an integer{_bounds(kind)}"
         case inspect.FloatType():
             return f"a number{_bounds(kind)}"
-        case inspect.StrType():
+        case inspect.StrType() | inspect.DataclassType():  # the latter is a secret
             return "a string"
         case inspect.EnumType(cls=cls):
             return _one_of([each.value for each in cls])
