@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import in_process, over_hypercorn, report
+from . import in_process, over_hypercorn, protocol, report
 from .results import Outcome
 from .rig import Size
 
 FULL: dict[str, Callable[[], Outcome]] = {
     "in_process": in_process.run,
     "over_hypercorn": over_hypercorn.run,
+    "protocol": protocol.run,
 }
 # Enough to see that everything runs; no figure of it means anything.
 QUICK: dict[str, Callable[[], Outcome]] = {
@@ -30,6 +31,9 @@ QUICK: dict[str, Callable[[], Outcome]] = {
             burst=6,
             idle=50,
         )
+    ),
+    "protocol": lambda: protocol.run(
+        Size(loops=("asyncio",), clients=20, runs=1, paced=6, burst=50, idle=50)
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from adapters.hosting.collector import THRESHOLDS
@@ -11,9 +12,31 @@ from adapters.hosting.collector import THRESHOLDS
 from .results import Outcome, Section, Spread, Verdict, alternate
 from .rig import SERVERS, SMALL_BYTES, Rig, Size, connected, open_rig
 
-__all__ = ("collector", "idle_memory")
+__all__ = ("Footprint", "collector", "idle_memory", "measure_idle")
 
 SETTLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What the server's resident memory grows by with each idle connection (KiB)."""
+
+    each_kib: float
+    collected_kib: float  # after a garbage collection
+
+
+def measure_idle(server: str, loop: str, size: Size) -> Footprint:
+    """Connect ``size.idle`` clients that only listen."""
+    with open_rig(server, loop) as rig:
+        rig.ask("connect", port=rig.port, clients=1)  # all is imported now
+        time.sleep(SETTLE_S)
+        empty = rig.resident_bytes()
+        rig.ask("connect", port=rig.port, clients=size.idle)
+        time.sleep(SETTLE_S)
+        grown = rig.resident_bytes() - empty
+        rig.ask("post", path="/collect")
+        collected = rig.resident_bytes() - empty
+    return Footprint(grown / size.idle / 1_024, collected / size.idle / 1_024)
 
 
 def idle_memory(outcome: Outcome, size: Size) -> None:
@@ -21,15 +44,8 @@ def idle_memory(outcome: Outcome, size: Size) -> None:
     rows: list[tuple[str, ...]] = []
     for loop in size.loops:
         for name, server in SERVERS.items():
-            with open_rig(name, loop) as rig:
-                rig.ask("connect", port=rig.port, clients=1)  # all is imported now
-                time.sleep(SETTLE_S)
-                empty = rig.resident_bytes()
-                rig.ask("connect", port=rig.port, clients=size.idle)
-                time.sleep(SETTLE_S)
-                each_kib = (rig.resident_bytes() - empty) / size.idle / 1_024
-                rig.ask("post", path="/collect")
-                collected = (rig.resident_bytes() - empty) / size.idle / 1_024
+            found = measure_idle(name, loop, size)
+            each_kib, collected = found.each_kib, found.collected_kib
             outcome.figures[f"over_hypercorn/{loop}/idle_kib/{name}"] = [each_kib]
             rows.append((loop, server, f"{each_kib:.1f}", f"{collected:.1f}"))
             if name == "ours":

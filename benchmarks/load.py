@@ -1,11 +1,12 @@
 """The clients: one process, a plain selector, and no work per frame but counting.
 
-It reads commands from stdin and answers on stdout, one JSON object a line:
+``serve`` reads commands from stdin and answers on stdout, one JSON object a line:
 
 * ``{"do": "connect", "port": …, "clients": …, "stalled": …, "sampled": …}``
 * ``{"do": "paced", "messages": …, "size": …, "quiet_s": …}``: one client says
   something, and again when all have heard it.
-* ``{"do": "burst", …the same…}``: asks the server to publish all of them at once.
+* ``{"do": "burst", …the same…, "times": …}``: asks the server to publish all of them
+  at once; and again when all have come, if it is to be done several times.
 * ``{"do": "post", "path": …}``
 
 Not asyncio: its few microseconds for each read would be a load of their own, and on the
@@ -21,11 +22,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .serve import stamped
 
-__all__ = ("header_bytes",)
+__all__ = ("Load", "Reader", "header_bytes", "masked_frame", "serve")
 
 HOST = "127.0.0.1"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, section 1.3; nobody checks the answer
@@ -47,6 +48,14 @@ def masked_frame(text: str) -> bytes:
     return (short or long) + bytes(4) + text.encode()
 
 
+class Reader(Protocol):
+    """What looks at the bytes of one client."""
+
+    def feed(self, data: memoryview) -> int:
+        """Take what was read, and return how much of what is expected it is."""
+        ...
+
+
 class Sample:
     """A client whose frames are looked at: when was each of them sent?"""
 
@@ -55,7 +64,7 @@ class Sample:
         self.size = 0
         self.latencies_ns: list[int] = []
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: memoryview) -> int:
         """Note the age of every frame that is complete; all have the same size."""
         now = time.monotonic_ns()
         self.pending += data
@@ -64,10 +73,15 @@ class Sample:
             stamp = self.pending[head : head + STAMP_BYTES]
             self.latencies_ns.append(now - int(stamp))
             self.pending = self.pending[whole:]
+        return len(data)
 
 
 class Load:
-    """All clients of one server."""
+    """All clients of one server.
+
+    They count bytes, which all frames of a run have the same number of; a ``Load`` of
+    another protocol overrides what is not private.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -102,13 +116,36 @@ class Load:
             self._accepted(sock)
         healthy = [key.fd for key in self.selector.get_map().values()]
         every = max(1, len(healthy) // sampled) if sampled else 0
-        for fd in healthy[every // 2 :: every] if every else []:
+        chosen = set(healthy[every // 2 :: every]) if every else set[int]()
+        for fd in healthy:
             key = self.selector.get_key(fd)
-            sample = Sample()
-            self.samples.append(sample)
-            self.selector.modify(key.fileobj, selectors.EVENT_READ, sample)
+            if key.data is None:
+                reader = self.reader(is_sampled=fd in chosen)
+                self.selector.modify(key.fileobj, selectors.EVENT_READ, reader)
         self.clients = len(healthy)
         return {"clients": self.clients}
+
+    def greet(self, sock: socket.socket) -> None:
+        """Do what a client does first."""
+
+    def reader(self, *, is_sampled: bool) -> Reader | None:
+        """Return what looks at a new client's bytes; None to count them only."""
+        if not is_sampled:
+            return None
+        sample = Sample()
+        self.samples.append(sample)
+        return sample
+
+    def begin(self) -> None:
+        """Get ready for a run; all of the last one has come."""
+
+    def units(self, size: int) -> int:
+        """Return what one delivery of ``size`` bytes adds to what is received."""
+        return header_bytes(size) + size
+
+    def words(self, size: int) -> str:
+        """Return a frame with which a client says something of ``size`` bytes."""
+        return stamped(size)
 
     def paced(self, messages: int, size: int, quiet_s: float) -> dict[str, Any]:
         """Let the last client speak; the next message follows when all have heard."""
@@ -118,26 +155,31 @@ class Load:
         def drive() -> None:
             for _ in range(messages):
                 self._expect(1, size)
-                speaker.sendall(masked_frame(stamped(size)))
+                speaker.sendall(masked_frame(self.words(size)))
                 if not self._pump(quiet_s):
                     return
 
         return self._timed(drive, messages, size)
 
-    def burst(self, messages: int, size: int, quiet_s: float) -> dict[str, Any]:
-        """Have the server publish as fast as it can."""
+    def burst(
+        self, messages: int, size: int, quiet_s: float, times: int = 1
+    ) -> dict[str, Any]:
+        """Have the server publish as fast as it can, several times."""
 
         def drive() -> None:
-            self._expect(messages, size)
-            asking = self._post(f"/burst?messages={messages}&size={size}")
-            asking.setblocking(False)
-            self.selector.register(asking, selectors.EVENT_READ, asking)
-            self._pump(quiet_s)
-            if asking.fileno() != -1:
-                self.selector.unregister(asking)
-                asking.close()
+            for _ in range(times):
+                self._expect(messages, size)
+                asking = self._post(f"/burst?messages={messages}&size={size}")
+                asking.setblocking(False)
+                self.selector.register(asking, selectors.EVENT_READ, asking)
+                is_whole = self._pump(quiet_s)
+                if asking.fileno() != -1:
+                    self.selector.unregister(asking)
+                    asking.close()
+                if not is_whole:
+                    return
 
-        return self._timed(drive, messages, size)
+        return self._timed(drive, messages * times, size)
 
     def post(self, path: str) -> dict[str, Any]:
         """Ask and wait for the answer."""
@@ -152,13 +194,16 @@ class Load:
         for sample in self.samples:
             sample.size = size
             sample.latencies_ns.clear()
-        before, start = self.received, time.perf_counter()
+        self.begin()
+        before, start, busy = self.received, time.perf_counter(), time.process_time()
         drive()
         seconds = time.perf_counter() - start
+        busy = time.process_time() - busy
         latencies = sorted(ns for each in self.samples for ns in each.latencies_ns)
         return {
             "seconds": seconds,
-            "delivered": (self.received - before) // (header_bytes(size) + size),
+            "busy": busy / seconds,
+            "delivered": (self.received - before) // self.units(size),
             "expected": messages * self.clients,
             "lost": self.lost,
             "p50_ms": percentile(latencies, 0.50) / 1e6,
@@ -166,11 +211,11 @@ class Load:
         }
 
     def _expect(self, messages: int, size: int) -> None:
-        self.expected += messages * self.clients * (header_bytes(size) + size)
+        self.expected += messages * self.clients * self.units(size)
 
     def _pump(self, quiet_s: float) -> bool:
         """Read until all that is expected has come; False if nothing comes any more."""
-        select, buffer = self.selector.select, self.buffer
+        select, buffer = self.selector.select, memoryview(self.buffer)
         while self.received < self.expected:
             ready = select(quiet_s)
             if not ready:
@@ -186,10 +231,10 @@ class Load:
                     self.selector.unregister(sock)
                     sock.close()
                     self.lost += key.data is not sock
-                elif key.data is not sock:  # that one answers a POST
+                elif key.data is None:
                     self.received += count
-                    if key.data is not None:
-                        key.data.feed(bytes(buffer[:count]))
+                elif key.data is not sock:  # that one answers a POST
+                    self.received += key.data.feed(buffer[:count])
         return True
 
     def _ask(self, buffer_bytes: int) -> socket.socket:
@@ -214,6 +259,7 @@ class Load:
             answer += data
         if not answer.startswith(b"HTTP/1.1 101"):
             raise ConnectionError(f"refused: {answer!r}")
+        self.greet(sock)
         if sock not in self.stalled:
             self.speaker = sock
             self.selector.register(sock, selectors.EVENT_READ)
@@ -232,10 +278,10 @@ def percentile(ordered: list[int], share: float) -> float:
     return ordered[int(share * (len(ordered) - 1))] if ordered else float("nan")
 
 
-def main() -> None:
+def serve(load: Load) -> None:
+    """Do what stdin says, until it ends."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
-    load = Load()
     for line in sys.stdin:
         command = json.loads(line)
         answer = getattr(load, command.pop("do"))(**command)
@@ -243,4 +289,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Load())

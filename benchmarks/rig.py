@@ -50,6 +50,8 @@ class Size:
         burst: messages of a burst; a third of it on trio.
         stall: messages of a run with stalled clients, 8 KiB each: enough to fill every
             buffer, and less than an outbox holds.
+        bursts: bursts of a run for a server that has joined frames, and would be done
+            with one before a clock could tell.
         idle: connections whose memory is measured; 0 for none.
     """
 
@@ -59,6 +61,7 @@ class Size:
     paced: int = 60
     burst: int = 180
     stall: int = 60
+    bursts: int = 10
     idle: int = 1_000
 
     def messages(self, mode: str, loop: str) -> int:
@@ -74,6 +77,8 @@ class Result:
         per_s: deliveries per second.
         cpu_us: processor time of the server per delivery (µs); nan where unknown.
         p50_ms, p99_ms: from publish to what a sampled client has read (ms).
+        clients_busy: share of the time that the clients' process had work (0 to 1);
+            near 1 it is they who are measured, and not the server.
         froze: nothing came any more before all was delivered.
     """
 
@@ -83,6 +88,7 @@ class Result:
     p99_ms: float
     delivered: int
     expected: int
+    clients_busy: float
 
     @property
     def froze(self) -> bool:
@@ -121,11 +127,19 @@ class Rig:
             self.run("paced", messages=1, size=128)
 
     def run(
-        self, mode: str, *, messages: int, size: int, quiet_s: float = 5.0
+        self,
+        mode: str,
+        *,
+        messages: int,
+        size: int,
+        quiet_s: float = 5.0,
+        **details: Any,
     ) -> Result:
         """Return one run; ``quiet_s`` without a delivery ends it (s)."""
         before = self.cpu_s()
-        answer = self.ask(mode, messages=messages, size=size, quiet_s=quiet_s)
+        answer = self.ask(
+            mode, messages=messages, size=size, quiet_s=quiet_s, **details
+        )
         delivered = answer["delivered"]
         return Result(
             per_s=delivered / answer["seconds"],
@@ -134,6 +148,7 @@ class Rig:
             p99_ms=answer["p99_ms"],
             delivered=delivered,
             expected=answer["expected"],
+            clients_busy=answer["busy"],
         )
 
     def cpu_s(self) -> float:
@@ -175,7 +190,8 @@ def open_rig(
             application = ("adapters.cli", "serve", "benchmarks.hosted:app")
             words = (*application, "--loop", loop, "--bind", f"fd://{fd}")
         running = _start(stack, *words, fds=(fd,))
-        clients = _start(stack, "benchmarks.load", pipes=subprocess.PIPE)
+        load = "protocol_load" if server == "protocol" else "load"
+        clients = _start(stack, f"benchmarks.{load}", pipes=subprocess.PIPE)
         _pin(running.pid, clients.pid)
         yield Rig(running, clients, listener.getsockname()[1])
 

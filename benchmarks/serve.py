@@ -1,9 +1,12 @@
-"""A real hypercorn process with one of two chat servers: ours, or the naive loop.
+"""A real hypercorn process with one of three chat servers.
 
-``python -m benchmarks.serve ours|naive asyncio|uvloop|trio tuned|default FD``, where FD
-is a listening socket that was inherited. Both have the same endpoints:
+``python -m benchmarks.serve SERVER asyncio|uvloop|trio tuned|default FD``, where FD is
+a listening socket that was inherited. SERVER is ``ours``, ``naive`` for the tutorials'
+loop, or ``protocol`` for ours with the Centrifuge client protocol. All have the same
+endpoints:
 
-* ``/ws``: a client. What it sends goes to all clients.
+* ``/ws``: a client. What it sends goes to all clients; with the protocol, what it
+  publishes to those who have subscribed.
 * ``POST /burst?messages=N&size=S``: publish N messages of S bytes, as fast as it goes.
 * ``POST /collect``: collect garbage.
 """
@@ -24,11 +27,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from adapters.asgi.client import client_endpoint
 from adapters.asgi.websocket import open_session
 from adapters.hosting.collector import tuned_collector
 from broker import Broker, Limits
+from broker.client_protocol import ClientProtocol
+from broker.protocol.rules import ProtocolTimes
 
-__all__ = ("make_app", "stamped")
+__all__ = ("TOPIC", "json_stamped", "make_app", "stamped")
 
 TOPIC = "chat"
 
@@ -41,8 +47,15 @@ def stamped(size: int) -> str:
     return f"{time.monotonic_ns():020d}".ljust(size, "x")
 
 
+def json_stamped(size: int) -> str:
+    """Return the same as JSON: a string, with its quotes ``size`` bytes (>= 22)."""
+    return f'"{stamped(size - 2)}"'
+
+
 class ConnectionManager:
     """What the tutorials teach: a list, and one send after the other."""
+
+    text = staticmethod(stamped)
 
     def __init__(self) -> None:
         self.active: list[WebSocket] = []
@@ -64,6 +77,8 @@ class ConnectionManager:
 class Ours:
     """The same with a broker and a session for each client."""
 
+    text = staticmethod(stamped)
+
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
 
@@ -77,17 +92,39 @@ class Ours:
                 await self.broker.publish(TOPIC, text)
 
 
+class Protocol(Ours):
+    """The same for clients of the Centrifuge client protocol."""
+
+    text = staticmethod(json_stamped)
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        # No pings: the clients of one server do not read while another is measured.
+        times = ProtocolTimes(ping_s=86_400)
+        protocol = ClientProtocol(clock=time.time, times=times)
+        self._endpoint = client_endpoint(broker, protocol)
+
+    async def chat(self, websocket: WebSocket) -> None:
+        await self._endpoint(websocket)
+
+
+CHATS: dict[str, Callable[[Broker], ConnectionManager | Ours]] = {
+    "ours": Ours,
+    "naive": lambda _: ConnectionManager(),
+    "protocol": Protocol,
+}
+
+
 def make_app(server: str, collector: str) -> Starlette:
-    """Return the application; both have all of this but the server in common."""
+    """Return the application; all have all of this but the server in common."""
     # Counted as for everybody; one client that talks for all is faster than people.
     broker = Broker(limits=Limits(messages_per_s=1e6, bytes_per_s=1e9))
-    chat: ConnectionManager | Ours
-    chat = Ours(broker) if server == "ours" else ConnectionManager()
+    chat = CHATS[server](broker)
 
     async def burst(request: Request) -> PlainTextResponse:
         size = int(request.query_params["size"])
         for _ in range(int(request.query_params["messages"])):
-            await chat.broadcast(stamped(size))
+            await chat.broadcast(chat.text(size))
         return PlainTextResponse("published")
 
     async def collect(request: Request) -> PlainTextResponse:
@@ -131,7 +168,7 @@ async def serve(app: Starlette, loop: str, fd: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.serve")
-    parser.add_argument("server", choices=("ours", "naive"))
+    parser.add_argument("server", choices=tuple(CHATS))
     parser.add_argument("loop", choices=("asyncio", "uvloop", "trio"))
     parser.add_argument("collector", choices=("tuned", "default"))
     parser.add_argument("fd", type=int)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.protocol_load import Follower, OutOfOrder, Publications
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120  # a machine that is busy with other tests
 OURS = "asgi-broker, receive_all"
@@ -59,3 +61,78 @@ def test_over_hypercorn(tmp_path: Path) -> None:
     for plot in plots:
         assert plot.name in page
         ET.parse(plot)
+
+
+@pytest.mark.e2e
+def test_protocol() -> None:
+    """Each line arrives once and in order, and joined frames beat the loop."""
+    figures: dict[str, list[float]] = json.loads(run("--only", "protocol", "--json"))
+    assert all(each > 0 for runs in figures.values() for each in runs)
+    ours, naive = (
+        figures[f"protocol/asyncio/burst/{name}"][0] for name in ("protocol", "naive")
+    )
+    assert ours > naive
+
+
+def line(offset: int) -> bytes:
+    data = f'{{"data":"{offset:020d}","offset":{offset}}}'
+    return f'{{"push":{{"channel":"chat","pub":{data}}}}}'.encode()
+
+
+def frame(*lines: bytes) -> bytes:
+    payload = b"\n".join(lines)
+    size = len(payload)
+    return bytes((0x81, 126)) + size.to_bytes(2, "big") + payload
+
+
+REPLY = b'{"id":3,"publish":{}}'
+WHOLE = frame(line(1), line(2)) + frame(REPLY, line(3)) + frame(line(4))
+
+
+def test_lines_are_counted_whichever_way_they_come() -> None:
+    """In any pieces and in any frames; replies are no publications."""
+    publications = Publications()
+    for step in (1, 2, 3, 100, 1_000):
+        client = Follower(publications, None)
+        client.rewind()
+        pieces = [WHOLE[at : at + step] for at in range(0, len(WHOLE), step)]
+        assert sum(client.feed(memoryview(piece)) for piece in pieces) == 4
+    other = Follower(publications, None)
+    other.rewind()
+    assert other.feed(memoryview(frame(*map(line, (1, 2, 3, 4))))) == 4
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(line(1), line(3)),
+        frame(line(1), line(1)),
+        frame(line(2), line(1)),
+        frame(line(1)) + frame(line(1)),
+        frame(line(1), line(2), line(4)),
+        frame(b'{"id":3,"error":{"code":100}}'),
+        b"\x82" + frame(line(1))[1:],
+    ],
+    ids=["missing", "twice", "swapped", "again", "a later gap", "error", "binary"],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_is_out_of_order_is_seen(sent: bytes, is_first: bool) -> None:
+    """By the first client to see it, and by one of which others have seen more."""
+    publications = Publications()
+    client = Follower(publications, None)
+    if not is_first:
+        other = Follower(publications, None)
+        other.feed(memoryview(frame(*map(line, (1, 2, 3)))))
+    with pytest.raises(OutOfOrder):
+        client.feed(memoryview(sent))
+
+
+def test_a_run_ends_with_all_lines() -> None:
+    """Who has not got all of a run does not begin the next one."""
+    publications = Publications()
+    ahead, behind = (Follower(publications, None) for _ in range(2))
+    ahead.feed(memoryview(frame(line(1), line(2))))
+    behind.feed(memoryview(frame(line(1))))
+    ahead.rewind()
+    with pytest.raises(OutOfOrder):
+        behind.rewind()
