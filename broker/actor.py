@@ -65,7 +65,7 @@ class Actor:
         self.ending: Ending | None = None
         self.is_held = False
         self.delay_s = 0.0
-        self.framer = Framer(wire, on_gap)
+        self.framer = Framer(wire, on_gap, core.last_joined)
         self._ended: anyio.Event | None = None  # set when it has ended
         self._core = core
         self._transport = transport

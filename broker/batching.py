@@ -10,9 +10,12 @@ from .wakeup import Wakeup
 
 __all__ = ("BatchedWakeup", "Batcher")
 
-# How long writers are held back at most while messages keep coming (s; what a display
-# at 50 Hz takes for a picture; a quarter of it costs half of the throughput, measured).
-MAX_HOLD_S = 0.02
+# How long writers are held back while messages keep coming (s; what a display at 50 Hz
+# takes for a picture; a quarter of it costs half of the throughput, measured).
+HOLD_S = 0.02
+# The same where it takes longer than that to wake and send: who would be woken sooner
+# would only get smaller frames (guess: what people begin to notice).
+MAX_HOLD_S = 0.1
 # Turns of the event loop without a publish after which a burst is over: one publish
 # takes one or two.
 QUIET_TURNS = 3
@@ -23,7 +26,8 @@ class Batcher:
 
     Every publish lets other tasks run, and without this each writer would wake for each
     message of a burst and send it alone. With it a single message waits for three turns
-    of the event loop, and a burst until it is over or for 20 ms.
+    of the event loop, and a burst until it is over, or for as long as it took to serve
+    everybody the last time: 20 to 100 ms.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -33,18 +37,24 @@ class Batcher:
 
     async def run(self) -> None:
         """Wake whoever was held back; for as long as the node runs."""
+        served_s = 0.0
         while True:
             while not self._held:
                 await self._wakeup.wait()
-            until = anyio.current_time() + MAX_HOLD_S
+            until = anyio.current_time() + min(max(served_s, HOLD_S), MAX_HOLD_S)
             seen, quiet = self._counters.published, 0
             while quiet < QUIET_TURNS and anyio.current_time() < until:
                 await anyio.lowlevel.checkpoint()
                 quiet = quiet + 1 if seen == self._counters.published else 0
                 seen = self._counters.published
             held, self._held = self._held, []
+            began = anyio.current_time()
             for each in held:
                 each.wake()
+            # All of them have had their turn when the last of these comes.
+            for _ in range(QUIET_TURNS):
+                await anyio.lowlevel.checkpoint()
+            served_s = anyio.current_time() - began
 
     def hold(self, wakeup: BatchedWakeup) -> None:
         """Wake it with the others. Never blocks."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ("EmulationAddress", "serve_client")
 
 logger = logging.getLogger("broker")
+_random = Random()  # one for all: it takes 3 KB
 
 
 async def serve_client(
@@ -88,7 +89,7 @@ class _Client:
         self._rules = Rules(
             self._protocol.times,
             anyio.current_time(),
-            Random(),
+            _random,
             pong=not self._speaks.is_one_way,
         )
         self._lease = Lease(self._session, self._protocol)

@@ -14,6 +14,7 @@ from .backplane import Link, Publication
 from .batching import Batcher
 from .config import Limits, Overflow, RuleBook
 from .errors import BrokerClosed, MessageTooLarge, SlowConsumer, UsageError
+from .framing import LastJoined
 from .hooks import Hooks
 from .message import NO_HEADERS, Message, Payload, Receipt, size_of
 from .relay import Relay
@@ -52,6 +53,7 @@ class Core:
 
     Attributes:
         batcher: wakes the writers whose wire format joins messages.
+        last_joined: what their clients may share.
         owners: all with a queue: sessions and subscriptions.
         began: when the broker was entered (s, monotonic).
         is_closed: publish and subscribe no more.
@@ -69,6 +71,7 @@ class Core:
             counters=self.counters,
         )
         self.batcher = Batcher(self.counters)
+        self.last_joined = LastJoined()
         self.owners: dict[QueueOwner, None] = {}
         self.began = anyio.current_time()
         self.is_closed = False

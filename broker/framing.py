@@ -9,7 +9,7 @@ from .message import Encode, Gap, Item, Message, Payload, size_of
 from .subscriber import Subscriber
 from .wire import WireFormat
 
-__all__ = ("Frame", "Framer")
+__all__ = ("Frame", "Framer", "LastJoined")
 
 
 class Frame(NamedTuple):
@@ -25,11 +25,37 @@ class Frame(NamedTuple):
     fanned_out: float | None
 
 
+class LastJoined:
+    """The last frame that was joined, for the next client with the same backlog.
+
+    After a burst all clients of a topic have the same messages waiting, so the frame is
+    made for the first of them. It holds on to the messages of one frame.
+    """
+
+    __slots__ = ("_encode", "_frame", "_items")
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+        self._encode: Encode | None = None
+        self._frame: Frame | None = None
+
+    def find(self, items: list[Item], encode: Encode) -> Frame | None:
+        """Return the frame of these items in this order, if it was the last one."""
+        # Lists compare their items by identity first: a nanosecond for each.
+        return self._frame if encode is self._encode and items == self._items else None
+
+    def keep(self, items: list[Item], encode: Encode, frame: Frame) -> None:
+        """Remember a frame, if it is of publications alone: the same for everybody."""
+        if all(isinstance(item, Message) and item.topic for item in items):
+            self._items, self._encode, self._frame = items, encode, frame
+
+
 class Framer:
     """Makes one client's frames.
 
     Args:
         wire: how its session speaks.
+        last: of all clients of a broker.
         on_gap: called for each gap before its frame is made; says whether the client
             is told.
 
@@ -37,10 +63,14 @@ class Framer:
         encoders: {topic: what makes its frames}, for this client alone.
     """
 
-    __slots__ = ("_discarded", "_on_gap", "_wire", "encoders")
+    __slots__ = ("_discarded", "_encode", "_last", "_on_gap", "_wire", "encoders")
 
-    def __init__(self, wire: WireFormat, on_gap: Callable[[Gap], bool]) -> None:
+    def __init__(
+        self, wire: WireFormat, on_gap: Callable[[Gap], bool], last: LastJoined
+    ) -> None:
         self._wire = wire
+        self._encode = wire.encode
+        self._last = last
         self._on_gap = on_gap
         self.encoders: dict[str, Encode] = {}
         self._discarded: set[str] | None = None  # topics, while a frame is made
@@ -55,13 +85,24 @@ class Framer:
 
         None for a gap of which the client is not told.
         """
-        first = self._one(item)
-        if first is None or self._wire.join is None or lane.is_empty:
-            return first
-        return self._joined(first, lane)
+        if self._wire.join is None or lane.is_empty:
+            return self._one(item)
+        if self.encoders or not isinstance(item, Message):
+            first = self._one(item)
+            if first is None:
+                return None
+            return self._joined(first, self._fitting(first.size, lane))
+        items = [item, *self._fitting(item.share.size_bytes, lane)]
+        frame = self._last.find(items, self._encode)
+        if frame is None:
+            first = self._one(item)
+            assert first is not None  # no gap
+            frame = self._joined(first, items[1:])
+            self._last.keep(items, self._encode, frame)
+        return frame
 
     def _one(self, item: Item) -> Frame | None:
-        encode = self._wire.encode
+        encode = self._encode
         if not isinstance(item, Message):
             if not self._on_gap(item):
                 return None
@@ -75,13 +116,13 @@ class Framer:
             payload = item.encoded(encode) if item.topic else item.payload
         return Frame(payload, share.size_bytes, share.fanned_out)
 
-    def _joined(self, first: Frame, lane: Subscriber) -> Frame:
-        encode, join = self._wire.encode, self._wire.join
+    def _joined(self, first: Frame, items: list[Item]) -> Frame:
+        encode, join = self._encode, self._wire.join
         assert join is not None
         has_own = bool(self.encoders)
         payloads, size = [first.payload], first.size
         gone = self._discarded = set()
-        for item in self._fitting(size, lane):
+        for item in items:
             if gone and item.topic in gone:
                 continue  # a gap that has just been told ended its subscription
             # _one, written out

@@ -199,6 +199,8 @@ class Subscriber:
     def _take_backlog(self) -> Message:
         message = self._backlog.popleft()
         self.outbox.budget.release(message)
+        if not self._backlog:
+            self._backlog = _NONE
         return message
 
     def _tell_room(self) -> None:

@@ -36,9 +36,8 @@ class Recovery:
             rules.history_size > 0 and rules.resume is not Resume.NOTHING
         )
         # A policy that drops messages drops them without an end to the subscription.
-        self._is_positioned = (
-            self._is_recoverable and rules.overflow is Overflow.DISCONNECT
-        )
+        is_lossless = rules.overflow in (Overflow.DISCONNECT, Overflow.BLOCK)
+        self._is_positioned = self._is_recoverable and is_lossless
         self._max_recovered = max_recovered
         is_wanted = request.recover and self._is_recoverable
         self.needs_latest = is_wanted and rules.resume is Resume.LATEST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import cast
 
 from broker.config import Overflow
 from broker.errors import SlowConsumer
@@ -18,7 +19,7 @@ __all__ = ("FifoOutbox",)
 class FifoOutbox(Outbox):
     """First in, first out."""
 
-    __slots__ = ("_items", "_room")
+    __slots__ = ("_has_gaps", "_items", "_room")
 
     def __init__(
         self, overflow: Overflow, bounds: Bounds, budget: Budget, counters: Counters
@@ -28,6 +29,7 @@ class FifoOutbox(Outbox):
         self._items: deque[Item] = deque()
         # What the hot path compares with: 0 while losses wait to be told.
         self._room = bounds.max_messages
+        self._has_gaps = False  # among the items, until all of them are taken
 
     def __len__(self) -> int:
         return len(self._items) + len(self._lost_first) + len(self._lost_last)
@@ -90,20 +92,20 @@ class FifoOutbox(Outbox):
     def take_all(self) -> list[Item]:
         if not self._room:
             return super().take_all()
-        items = list(self._items)
+        if self._has_gaps:
+            self._has_gaps = False
+            return super().take_all()
+        messages = cast("list[Message]", list(self._items))
         self._items.clear()
         self.size_bytes = 0
         freed = 0
-        for item in items:  # the hot loop of bursts: Budget.release, written out
-            if isinstance(item, Gap):
-                self._tell(item)
-                continue
-            share = item.share
+        for message in messages:  # the hot loop of bursts: Budget.release, written out
+            share = message.share
             share.holders -= 1
             if not share.holders:
                 freed += share.size_bytes
         self.budget.used_bytes -= freed
-        return items
+        return cast("list[Item]", messages)
 
     def clear(self) -> None:
         for item in self._items:
@@ -142,6 +144,7 @@ class FifoOutbox(Outbox):
             gap = self._lost_last.pop()
             if self._items:
                 self._items.append(gap)
+                self._has_gaps = True
             else:
                 self._lost_first.add(gap)
         self._items.append(message)
