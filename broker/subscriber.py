@@ -123,7 +123,8 @@ class Subscriber:
         """Take everything that waits, oldest first."""
         items = self.outbox.take_all()
         if self._backlog:
-            items[:0] = [self._take_backlog() for _ in range(len(self._backlog))]
+            older = [self._take_backlog() for _ in range(len(self._backlog))]
+            items = [*older, *items]
         if self._room is not None:
             self._tell_room()
         return items

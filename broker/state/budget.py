@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import is_
+
 from broker.message import Message
 
 __all__ = ("Budget",)
@@ -15,21 +17,31 @@ class Budget:
 
     Args:
         limit_bytes: most bytes that should wait at once (> 0).
-
-    Attributes:
-        used_bytes: bytes that wait now.
     """
 
-    __slots__ = ("limit_bytes", "used_bytes")
+    __slots__ = ("_let_go", "_times", "_used_bytes", "limit_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.used_bytes = 0
+        self._used_bytes = 0
+        self._let_go: list[Message] = []  # so many times, and not counted yet
+        self._times = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that wait now."""
+        self._settle()
+        return self._used_bytes
 
     @property
     def is_exceeded(self) -> bool:
         """More waits than the limit allows: somebody must go."""
-        return self.used_bytes > self.limit_bytes
+        limit = self.limit_bytes
+        return self._used_bytes > limit and self.used_bytes > limit
+
+    def add(self, size: int) -> None:
+        """Count bytes that are no message's; below 0 for some that wait no more."""
+        self._used_bytes += size
 
     def hold(self, message: Message, holders: int) -> None:
         """Count a message that is about to be offered to ``holders`` more outboxes.
@@ -39,7 +51,7 @@ class Budget:
         """
         share = message.share
         if not share.holders:
-            self.used_bytes += share.size_bytes
+            self._used_bytes += share.size_bytes
         share.holders += holders
 
     def release(self, message: Message) -> None:
@@ -47,4 +59,26 @@ class Budget:
         share = message.share
         share.holders -= 1
         if not share.holders:
-            self.used_bytes -= share.size_bytes
+            self._used_bytes -= share.size_bytes
+
+    def release_all(self, messages: list[Message]) -> None:
+        """Count one holder less of each; the list is not changed afterwards.
+
+        After a burst one outbox after the other lets go of the same messages. That is
+        noted, and counted once for all of them; until then too much is counted.
+        """
+        last = self._let_go
+        if len(last) == len(messages) and all(map(is_, last, messages)):
+            self._times += 1
+        else:
+            self._settle()
+            self._let_go, self._times = messages, 1
+
+    def _settle(self) -> None:
+        messages, times = self._let_go, self._times
+        self._let_go, self._times = [], 0
+        for message in messages:
+            share = message.share
+            share.holders -= times
+            if not share.holders:
+                self._used_bytes -= share.size_bytes

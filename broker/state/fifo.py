@@ -85,7 +85,7 @@ class FifoOutbox(Outbox):
         share = item.share  # the hot path of writers: Budget.release, written out
         share.holders -= 1
         if not share.holders:
-            self.budget.used_bytes -= share.size_bytes
+            self.budget.add(-share.size_bytes)
         self.size_bytes -= share.size_bytes
         return item
 
@@ -98,13 +98,7 @@ class FifoOutbox(Outbox):
         messages = cast("list[Message]", list(self._items))
         self._items.clear()
         self.size_bytes = 0
-        freed = 0
-        for message in messages:  # the hot loop of bursts: Budget.release, written out
-            share = message.share
-            share.holders -= 1
-            if not share.holders:
-                freed += share.size_bytes
-        self.budget.used_bytes -= freed
+        self.budget.release_all(messages)
         return cast("list[Item]", messages)
 
     def clear(self) -> None:

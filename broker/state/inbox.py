@@ -47,18 +47,18 @@ class Inbox:
         """Queue a frame of ``size`` bytes; only while not full."""
         self._frames.append(frame)
         self.size_bytes += size
-        self._budget.used_bytes += size
+        self._budget.add(size)
 
     def take(self) -> Payload:
         """Remove and return the oldest frame. Raises IndexError if there is none."""
         frame = self._frames.pop(0)
         size = size_of(frame)
         self.size_bytes -= size
-        self._budget.used_bytes -= size
+        self._budget.add(-size)
         return frame
 
     def clear(self) -> None:
         """Let go of all frames."""
         self._frames.clear()
-        self._budget.used_bytes -= self.size_bytes
+        self._budget.add(-self.size_bytes)
         self.size_bytes = 0
