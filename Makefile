@@ -13,10 +13,12 @@ WORKER ?= asyncio
 .PHONY: serve test check bench clean
 
 serve: $(READY)
+	@scripts/vendor-sdk
 	$(BIN)/broker serve --loop $(WORKER)
 
 test: $(READY)
 	@scripts/install-browser
+	@scripts/vendor-sdk
 	@scripts/run-tests $(BIN)/python
 
 check: $(READY)

@@ -243,6 +243,8 @@ def test_pages_fit_small_screens_and_lead_to_each_other(
     for name in ("Echo", "Items", "Chat"):
         browser.driver.find_element(By.LINK_TEXT, name).click()
         tab.wait_title(f"WebSocket {name}")
+    browser.driver.find_element(By.LINK_TEXT, "Rooms").click()
+    tab.wait_title("Rooms")
     assert browser.complaints() == []
 
 

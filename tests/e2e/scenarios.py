@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -14,56 +12,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pytest
-
+from tests.npm import installed
 from tests.serving import PATIENCE_S
 
 __all__ = ("Play", "installed_sdk", "play")
 
 SCENARIOS = Path(__file__).with_name("sdk")
-CACHE = Path(__file__).parents[2] / ".cache"
-INSTALL_S = 120
-INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 # What scenarios say: {stream: its events, in order}.
 Play = dict[str, list[Any]]
 
 
 def installed_sdk() -> Path:
-    """Return a folder that has the pinned SDK among its modules; skip if it cannot be.
-
-    It stays for later runs, until another version is pinned.
-    """
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
-    given = ("package.json", "package-lock.json")
-    pinned = b"".join((SCENARIOS / name).read_bytes() for name in given)
-    folder = CACHE / f"sdk-{hashlib.sha256(pinned).hexdigest()[:16]}"
-    if folder.exists():
-        return folder
-    CACHE.mkdir(exist_ok=True)
-    # Renamed when complete: other processes may install it at the same time.
-    with tempfile.TemporaryDirectory(dir=CACHE) as name:
-        fresh = Path(name) / "sdk"
-        fresh.mkdir()
-        for each in given:
-            shutil.copy(SCENARIOS / each, fresh)
-        run = subprocess.run(
-            [npm, *INSTALL],
-            cwd=fresh,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_S,
-        )
-        if run.returncode:
-            pytest.skip(f"npm cannot install the SDK: {run.stderr[-300:]}")
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-    return folder
+    """Return a folder with the pinned SDK among its modules; skip if it cannot be."""
+    return installed(SCENARIOS)
 
 
 def play(
