@@ -105,6 +105,11 @@ class Actor:
         return sum(lane.lag for lane in self._lanes.values())
 
     @property
+    def has_more(self) -> bool:
+        """The client has sent what was not handled yet."""
+        return bool(self._inbox)
+
+    @property
     def is_stalled(self) -> bool:
         """The client has not taken what is being sent for a while."""
         return self.ending is None and self._deadlines.is_stalled
@@ -183,7 +188,8 @@ class Actor:
             return
         self.ending = ending
         self._on_end()
-        if not flush:
+        if not flush or self.is_held:
+            # What is held back is of no use without what was to come before it.
             for lane in self._lanes.values():
                 lane.clear()
         if ending.kind is not EndKind.CLIENT_LEFT:

@@ -114,7 +114,8 @@ class _Client:
 
     def tick(self, now: float) -> None:
         """Ping, and end what has waited long enough."""
-        told = self._rules.tick(now)
+        has_more = self._session.actor.has_more
+        told = self._rules.tick(now, has_more=has_more)
         if isinstance(told, frames.DisconnectPush):
             self.end(told)
             return
@@ -130,7 +131,8 @@ class _Client:
     async def subscribe(self, subscription: ServerSubscription) -> None:
         """Subscribe a client that is connected, and tell it."""
         channel, since = subscription.topic, subscription.since
-        if not self._rules.is_connected or channel in self._channels:
+        has_it = channel in self._channels or channel in self._session.topics
+        if has_it or not self._rules.is_connected:
             return
 
         def greet(result: frames.SubscribeResult) -> list[Payload]:
@@ -160,8 +162,9 @@ class _Client:
 
     def unsubscribe(self, topic: str) -> None:
         """End the client's subscription for good and tell it."""
-        if topic in self._channels:
-            self._channels.drop(topic)
+        is_told = topic in self._channels  # not of what a handler has subscribed
+        self._channels.drop(topic)
+        if is_told:
             self._channels.push(topic, Unsubscribes.SERVER)
 
     def refresh(self, expires_at: float | None) -> None:
@@ -206,20 +209,20 @@ class _Client:
     ) -> None:
         """Send what there is to say. Who is connected gets that before all else."""
         is_connect = isinstance(command.request, frames.Connect)
+        frame = self._speaks.answer(command.id, outcome)
+        # What a client comes back to may take more than what it has missed.
+        most = self._most_bytes * (2 if is_connect else 1)
+        if frame is not None and size_of(frame) > most:
+            outcome = structs.replace(Errors.LIMIT_EXCEEDED, message="reply too large")
+            frame = self._speaks.answer(command.id, outcome)
         if is_connect and isinstance(outcome, frames.Error):
             self._rules.refused()
             self._channels.drop_all()
             if self._speaks.is_one_way:
                 outcome = one_way.disconnect_for(outcome)
-        frame = None
         if isinstance(outcome, frames.DisconnectPush):
             self._channels.drop_all()
             self.end(outcome)
-        elif outcome is not None and command.id:
-            frame = self._speaks.reply(frames.Reply(command.id, outcome))
-            if size_of(frame) > self._most_bytes:
-                told = structs.replace(Errors.LIMIT_EXCEEDED, message="reply too large")
-                frame = self._speaks.reply(frames.Reply(command.id, told))
         if is_connect:
             self._session.actor.release(frame)
         elif frame is not None:

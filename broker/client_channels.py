@@ -161,6 +161,8 @@ class Channels:
                 raise
             # Presence has failed, and the reply has gone: it must subscribe again.
             self.push(channel, Unsubscribes.INSUFFICIENT_STATE)
+            if is_server_side:
+                raise  # who has asked is not the client
             return
         self.prolong(channel, grant.expires_at)
 
@@ -175,12 +177,13 @@ class Channels:
     ) -> frames.SubscribeResult:
         """Return the result, and get ready for what is published from now on."""
         channel, speaks = request.channel, self.speaks
+        has_delta = request.delta == "fossil" and self.broker.rules_of(channel).delta
         while True:
             result = recovery.outcome(
                 start=attached.position,
                 is_whole=is_whole,
                 missed=missed,
-                publication=speaks.publication,
+                publication=speaks.whole if has_delta else speaks.publication,
                 grant=grant,
                 ttl=grant.ttl_s(self.protocol.clock()),
             )
@@ -191,22 +194,19 @@ class Channels:
                 break
             is_whole = False
         self.recoverable_bytes -= size
-        wants_delta = request.delta == "fossil"
-        if not (wants_delta and self.broker.rules_of(channel).delta):
+        if not has_delta:
             return result
         base = missed[-1] if result.publications else None
         self.session.actor.framer.encoders[channel] = DeltaEncoder(speaks, base)
-        found = [
-            structs.replace(each, data=speaks.text(bytes(each.data)))
-            for each in result.publications
-        ]
-        return structs.replace(result, delta=True, publications=found)
+        return structs.replace(result, delta=True)
 
     async def leave(self, channel: str) -> None:
         """Stop a subscription, if there is one, and wait until it has."""
-        self._forget(channel)
-        await self.session.unsubscribe(channel, discard=True)
-        await self.session.unsubscribe(presence_topic(channel), discard=True)
+        try:
+            await self.session.unsubscribe(channel, discard=True)
+        finally:
+            # Not before: who subscribes meanwhile would lose half of it again.
+            self.drop(channel)
 
     def drop(self, channel: str) -> None:
         """Stop a subscription, if there is one, without waiting."""

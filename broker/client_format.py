@@ -11,7 +11,7 @@ from msgspec import structs
 
 from .ending import Ending
 from .message import Gap, Item, Message, Payload
-from .protocol import codec, frames, one_way
+from .protocol import codec, frames, one_way, tokens
 from .protocol.codes import Unsubscribes, disconnect_for
 from .protocol.delta import worthwhile_delta
 from .topics import PRESENCE_PREFIX, subject_of
@@ -77,9 +77,24 @@ class ClientFormat(Generic[FrameT]):
         )
         object.__setattr__(self, "wire", wire)
 
+    def answer(
+        self, number: int, outcome: frames.Result | tokens.Refusal | None
+    ) -> Payload | None:
+        """Return the reply, where there is one, and this form has a place for it."""
+        if not number or outcome is None or isinstance(outcome, frames.DisconnectPush):
+            return None
+        if self.is_one_way and isinstance(outcome, frames.Error):
+            return None
+        return self.reply(frames.Reply(number, outcome))
+
     def publication(self, message: Message) -> frames.Publication:
         """Return a message as the protocol has it."""
         return codec.publication_of(message, self.raw)
+
+    def whole(self, message: Message) -> frames.Publication:
+        """Return a message as who has asked for deltas gets it: all of it."""
+        publication = self.publication(message)
+        return structs.replace(publication, data=self.text(bytes(publication.data)))
 
     def wrap(self, payload: Payload) -> Payload:
         """Return the frame of a message to one client."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ("history_of", "members_of", "resume_at")
 
+AROUND_BYTES = 256  # of a reply, around its publications: more than there can be
+
 
 async def members_of(broker: Broker, channel: str) -> dict[str, frames.ClientInfo]:
     """Return who is in a channel, by client.
@@ -82,10 +84,10 @@ async def history_of(
             raise RecoveryImpossible("another epoch")
         found = [each for each in found if _is_before(each, asked.offset)]
     publications: list[frames.Publication] = []
-    room = broker.limits.max_outbox_bytes // 2
+    room = broker.limits.max_outbox_bytes // 2 - AROUND_BYTES
     for message in found[:limit]:
         publication = speaks.publication(message)
-        room -= len(msgspec.json.encode(publication))
+        room -= len(msgspec.json.encode(publication)) + 1  # and a comma
         if room < 0 and publications:
             break
         publications.append(publication)

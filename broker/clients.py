@@ -202,6 +202,8 @@ class Clients:
 async def _subscribe(session: Session[Any], subscription: ServerSubscription) -> None:
     if session.ending is not None:
         return
+    if session.driver is None and not session.is_plain:
+        return  # it has not said hello yet
     if session.driver is not None:
         await session.driver.subscribe(subscription)
         return

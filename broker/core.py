@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from heapq import heapify, heappop
@@ -26,6 +27,8 @@ from .stats import SAMPLE, Counters
 from .topics import PRESENCE_PREFIX
 
 __all__ = ("Core", "QueueOwner")
+
+logger = logging.getLogger("broker")
 
 MAX_ID_BYTES = 255  # as a topic: ids are kept in memory for a while
 
@@ -127,6 +130,8 @@ class Core:
             try:
                 with anyio.move_on_after(self.limits.grace_s):
                     await farewell()
+            except Exception:  # one client's: all others would go with this task
+                logger.exception("a farewell has failed")
             finally:
                 self._farewells -= 1
                 if not self._farewells and self._quiet is not None:

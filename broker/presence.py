@@ -7,6 +7,8 @@ from dataclasses import replace
 import msgspec
 
 from .core import Core
+from .errors import UsageError
+from .message import NO_HEADERS
 from .state.presence import Member
 from .topics import PRESENCE_PREFIX, is_pattern, presence_topic
 
@@ -29,6 +31,22 @@ class Attendance:
     def identify(self, user: str) -> None:
         """Be present as this user from now on."""
         self._member = Member(self._member.client_id, user)
+
+    def check(self, topic: str, info: str) -> None:
+        """Refuse info that others could not be told.
+
+        Raises:
+            UsageError: it is no JSON.
+            MessageTooLarge: a join with it would be.
+        """
+        if not info:
+            return
+        try:
+            msgspec.json.decode(info)
+        except msgspec.DecodeError as error:
+            raise UsageError(f"info is no JSON: {error}") from error
+        news = self._news("leave", topic, replace(self._member, info=info))
+        self._core.check_size(news, NO_HEADERS)
 
     async def enter(self, topic: str, info: str = "") -> None:
         """Be present in a topic, if its rules keep presence.
@@ -62,6 +80,11 @@ class Attendance:
             await self.leave(topic)
 
     async def _announce(self, event: str, topic: str, member: Member) -> None:
+        await self._core.publish(
+            presence_topic(topic), self._news(event, topic, member)
+        )
+
+    def _news(self, event: str, topic: str, member: Member) -> str:
         news: dict[str, object] = {
             "event": event,
             "topic": topic,
@@ -70,5 +93,4 @@ class Attendance:
         }
         if member.info:
             news["info"] = msgspec.Raw(member.info.encode())
-        text = msgspec.json.encode(news).decode()
-        await self._core.publish(presence_topic(topic), text)
+        return msgspec.json.encode(news).decode()

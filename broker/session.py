@@ -51,6 +51,7 @@ class Session(Generic[FrameT]):
         user: as ``authenticate`` said; None for an anonymous client.
         began: when it did (s, monotonic).
         client_host: the client's address; None where nobody knows it.
+        is_plain: its frames are the handler's, not those of a protocol.
         driver: what speaks a protocol for it; None where the frames are the handler's.
         actor: its queues and tasks; for protocols.
     """
@@ -72,6 +73,7 @@ class Session(Generic[FrameT]):
         self.user = user
         self.client_host = client_host
         self.driver: Driver | None = None
+        self.is_plain = wire.wrap is None
         self.began = anyio.current_time()
         self._core = core
         self._overflow = overflow
@@ -196,8 +198,8 @@ class Session(Generic[FrameT]):
             info: JSON text about the client, for others in the topic; "" for none.
 
         Raises:
-            InvalidTopic, NotAllowed, LimitExceeded: refused; nothing was changed.
-                Uncaught, they end the session with 1008 and the reason.
+            InvalidTopic, NotAllowed, LimitExceeded, MessageTooLarge: refused; nothing
+                was changed. Uncaught, they end the session with 1008 and the reason.
             UsageError: ``Overflow.BLOCK``, because a client must not hold up
                 publishers; ``since`` or ``recent`` with a pattern or with each other.
             SessionEnded, BrokerClosed, BackplaneError: nothing was changed.
@@ -212,6 +214,7 @@ class Session(Generic[FrameT]):
                 check_topic(topic.removeprefix(PRESENCE_PREFIX))
             if not authorized:
                 await self._authorize(topic)
+            self._attendance.check(topic, info)
         policy = overflow or self._overflow or core.rules.of(topic).overflow
         if policy is Overflow.BLOCK:
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
@@ -380,13 +383,18 @@ class Session(Generic[FrameT]):
                 await self._say_gone(topic)
 
     async def _say_gone(self, topic: str) -> None:
-        """Leave a topic's presence and tell the application."""
-        await self._attendance.leave(topic)
-        hook = self._core.hooks.on_unsubscribe
-        if hook is None or topic.startswith(PRESENCE_PREFIX):
-            return
+        """Leave a topic's presence and have the application told."""
         try:
-            await hook(self, topic)
+            await self._attendance.leave(topic)
+        finally:  # whatever has become of that
+            hook = self._core.hooks.on_unsubscribe
+            if hook is not None and not topic.startswith(PRESENCE_PREFIX):
+                # In a task of its own: it may take its time, and subscribe again.
+                self._core.see_off(partial(self._tell, partial(hook, self, topic)))
+
+    async def _tell(self, hook: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await hook()
         except Exception:
             logger.exception("session %a: on_unsubscribe failed", self.client_id)
 
@@ -457,8 +465,10 @@ class Session(Generic[FrameT]):
         """
         try:
             for topic in self._left:
-                await self._say_gone(topic)
-            await self._attendance.leave_all()
+                try:
+                    await self._say_gone(topic)
+                except BrokerError as error:
+                    logger.warning("session %a: %s", self.client_id, error)
             hook = self._core.hooks.on_disconnect
             if hook is not None:
                 await hook(self, self.ended_by)

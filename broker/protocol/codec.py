@@ -340,11 +340,15 @@ def client_info(user: str, client: str, known: str | Raw) -> frames.ClientInfo:
     """Return who a client is; ``known`` is what ``facts`` made, or empty."""
     if not bytes(known) if isinstance(known, Raw) else not known:
         return frames.ClientInfo(user, client)
-    read = msgspec.json.decode(known, type=_Facts)
+    try:
+        read = msgspec.json.decode(known, type=_Facts)
+    except msgspec.DecodeError:  # of a session that speaks no protocol
+        text = known if isinstance(known, str) else bytes(known)
+        return frames.ClientInfo(user, client, chan_info=raw_json(text))
     return frames.ClientInfo(user, client, read.conn_info, read.chan_info)
 
 
-class _Facts(frames.Frame, frozen=True):
+class _Facts(frames.Frame, frozen=True, forbid_unknown_fields=True):
     conn_info: Raw = frames.NO_DATA
     chan_info: Raw = frames.NO_DATA
 

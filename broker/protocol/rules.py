@@ -56,6 +56,7 @@ class Rules:
         "_has_failed",
         "_is_connecting",
         "_next_ping",
+        "_owed",
         "_random",
         "_since",
         "_times",
@@ -72,7 +73,8 @@ class Rules:
         self._random = random
         self._is_connecting = False
         self._has_failed = False
-        self._asked_at: float | None = None  # a ping that was not answered yet
+        self._owed = 0  # pings that were not answered yet
+        self._asked_at = now  # the last one
         self._next_ping = float("inf")
         self.is_connected = False
 
@@ -85,9 +87,9 @@ class Rules:
         """Note a command; return why the client is to be sent away for it, if it is."""
         request = command.request
         if isinstance(request, Pong):
-            if self._asked_at is None:
+            if not self._owed:
                 return Disconnects.BAD_REQUEST
-            self._asked_at = None
+            self._owed -= 1
         elif isinstance(request, Connect) is self._is_connecting:
             return Disconnects.BAD_REQUEST  # no connect first, or a second one
         else:
@@ -103,21 +105,27 @@ class Rules:
     def refused(self) -> None:
         """Note that the connect command was answered with an error."""
         self._has_failed = True
+        self.is_connected = False
 
-    def tick(self, now: float) -> DisconnectPush | bool:
+    def tick(self, now: float, *, has_more: bool = False) -> DisconnectPush | bool:
         """Return why the connection is over, or whether a ping is due (s, monotonic).
 
         A ping that is due counts as sent.
+
+        Args:
+            has_more: the client has sent what was not looked at yet: maybe a pong.
         """
         times = self._times
         if not self.is_connected:
             is_stale = now - self._since >= times.stale_s
             return Disconnects.STALE if is_stale else False
-        if self._asked_at is not None and now - self._asked_at >= times.pong_s:
+        is_late = self._owed and now - self._asked_at >= times.pong_s
+        if is_late and not has_more:
             return Disconnects.NO_PONG
         if now < self._next_ping:
             return False
         if self._wants_pong:
             self._asked_at = now
+            self._owed += 1
         self._next_ping = now + times.ping_s
         return True

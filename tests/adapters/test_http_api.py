@@ -465,6 +465,104 @@ def test_unsubscribe(client: TestClient) -> None:
         until_present(client, "chat.plain", 2)
 
 
+def test_subscribe(client: TestClient) -> None:
+    ask(client, "publish", channel="chat.s", data=1)
+    top = ask(client, "publish", channel="chat.s", data=2)
+    with (
+        client.websocket_connect("/client?user=ann") as one,
+        client.websocket_connect("/client?user=ann") as two,
+        client.websocket_connect("/client?user=bob") as three,
+    ):
+        ann, other, bob = Socket(one), Socket(two), Socket(three)
+        request = {"channel": "chat.s", "user": "ann", "info": {"vip": True}}
+        since = {"offset": 1, "epoch": top["epoch"]}
+        assert ask(client, "subscribe", data=[1], recover_since=since, **request) == {}
+        for socket in (ann, other):
+            told = socket.push("subscribe")
+            assert told["channel"] == "chat.s"
+            assert told["subscribe"] == {
+                "recoverable": True,
+                "positioned": True,
+                "epoch": top["epoch"],
+                "offset": 1,
+                "data": [1],
+            }
+            assert socket.push("pub")["pub"] == {"data": 2, "offset": 2}
+        info = ann.push("join")["join"]["info"]
+        assert (info["user"], info["chan_info"]) == ("ann", {"vip": True})
+        until_present(client, "chat.s", 2)
+        found = ask(client, "presence", channel="chat.s")["presence"]
+        assert found[ann.id]["chan_info"] == {"vip": True}
+        # Again: all stays as it is, and nobody is told anything.
+        assert ask(client, "subscribe", **request) == {}
+        assert "rpc" not in json.dumps(ann.ask("unsubscribe", channel="chat.x"))
+        # One client only, if it is that user's.
+        ask(client, "subscribe", channel="chat.t", user="ann", client=bob.id)
+        ask(client, "subscribe", channel="chat.t", client=bob.id)
+        assert bob.push("subscribe")["channel"] == "chat.t"
+        channels = ask(client, "channels")["channels"]
+        assert channels["chat.t"] == {"num_clients": 1}
+        assert channels["chat.s"] == {"num_clients": 2}
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"channel": "chat.a"}, 107),
+        ({"user": "ann"}, 107),
+        ({"user": "ann", "channel": "a b"}, 107),
+        ({"user": "ann", "channel": "$presence.a"}, 107),
+        ({"user": "ann", "channel": "a", "session": "s"}, 108),
+        ({"user": "ann", "channel": "a", "override": {"presence": {}}}, 108),
+        ({"user": "ann", "channel": "a", "b64info": "no"}, 107),
+        ({"user": "ann", "channel": "a", "b64data": b64encode(b"{").decode()}, 107),
+        ({"user": "ann", "channel": "nowhere:a"}, 102),
+    ],
+)
+def test_what_subscribe_refuses(
+    client: TestClient, request_: dict[str, Any], code: int
+) -> None:
+    with client.websocket_connect("/client?user=ann") as one:
+        ann = Socket(one)
+        assert error_of(client, "subscribe", **request_) == code
+        assert "push" not in ann.ask("unsubscribe", channel="chat.x")
+        assert ask(client, "channels") == {"channels": {}}
+
+
+def test_refresh(client: TestClient) -> None:
+    with client.websocket_connect("/client?user=ann") as one:
+        ann = Socket(one)
+        assert ask(client, "refresh", user="ann", expire_at=int(time.time()) + 99) == {}
+        assert ask(client, "refresh", user="ann") == {}
+        assert ask(client, "refresh", user="bob", expired=True) == {}
+        assert "unsubscribe" in ann.ask("unsubscribe", channel="chat.x")
+        assert ask(client, "refresh", user="ann", expired=True) == {}
+        assert ann.closed() == (3005, "connection expired")
+    assert error_of(client, "refresh") == 107
+    assert error_of(client, "refresh", user="ann", session="s") == 108
+
+
+def test_refresh_in_the_past(client: TestClient) -> None:
+    """As long ago as no client may stay: it ends at the next look at the clock."""
+    with client.websocket_connect("/client?user=ann") as one:
+        ann = Socket(one)
+        assert ask(client, "refresh", user="ann", expire_at=1) == {}
+        assert ann.closed() == (3005, "connection expired")
+
+
+def test_history_remove(client: TestClient) -> None:
+    top = [ask(client, "publish", channel="chat.r", data=each) for each in "abc"][-1]
+    assert ask(client, "history_remove", channel="chat.r") == {}
+    page = ask(client, "history", channel="chat.r", limit=-1)
+    assert page == {"publications": [], "offset": 3, "epoch": top["epoch"]}
+    last = ask(client, "publish", channel="chat.r", data="next")
+    assert last == {"offset": 4, "epoch": top["epoch"]}
+    assert ask(client, "history_remove", channel="chat.unknown") == {}
+    assert error_of(client, "history_remove", channel="b") == 108
+    assert error_of(client, "history_remove", channel="a b") == 107
+    assert error_of(client, "history_remove") == 107
+
+
 @pytest.mark.parametrize("method", ["unsubscribe", "disconnect"])
 def test_whom_is_to_be_said(client: TestClient, method: str) -> None:
     assert error_of(client, method, channel="a") == 107

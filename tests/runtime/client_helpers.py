@@ -87,6 +87,12 @@ class Client:
         await anyio.wait_all_tasks_blocked()
         return list(iter(self.next_nowait, None))
 
+    async def push(self) -> Any:
+        """Return the next line, which must be a push."""
+        line = await self.next()
+        assert set(line) == {"push"}, line
+        return line["push"]
+
     async def ask(self, method: str, /, **fields: Any) -> tuple[Any, list[Any]]:
         """Send a command; return its reply, and the pushes that came before it."""
         self._number += 1
@@ -112,6 +118,18 @@ class Client:
         assert reply["error"]["message"]
         code: int = reply["error"]["code"]
         return code
+
+    async def rest_of_all(self) -> list[Any]:
+        """Return all that comes until the connection is closed."""
+        with anyio.fail_after(300):
+            while True:
+                try:
+                    frame = await self.pipe.receive()
+                except anyio.EndOfStream:
+                    lines, self._lines = self._lines, []
+                    return lines
+                assert isinstance(frame, str)
+                self._lines += [json.loads(line) for line in frame.split("\n")]
 
     async def closed(self) -> tuple[int | None, str | None]:
         """Take all that comes; return what the connection was closed with."""

@@ -85,3 +85,19 @@ def test_a_message_that_was_not_kept_is_missing() -> None:
     assert history.since(Position("e", 0), 0) is None
     assert history.since(Position("e", 1), 0) is None
     assert payloads(history.since(Position("e", 2), 0)) == ["c"]
+
+
+def test_cleared_it_counts_on() -> None:
+    history = History("e")
+    history.clear()
+    for payload in ("a", "bb"):
+        publish(history, payload)
+    history.clear()
+    assert (len(history), history.size_bytes) == (0, 0)
+    assert history.expires_at is None
+    assert history.position == Position("e", 2)
+    assert history.since(Position("e", 1), 0) is None
+    assert history.since(Position("e", 2), 0) == []
+    assert publish(history, "c") == Position("e", 3)
+    assert payloads(history.since(Position("e", 2), 0)) == ["c"]
+    assert history.since(Position("e", 1), 0) is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from broker import Message, Position, TopicRules
+from broker import Message, Overflow, Position, Resume, TopicRules
 from broker.protocol.codec import publication_of
 from broker.protocol.codes import Errors
 from broker.protocol.frames import Error, Subscribe, SubscribeResult
@@ -138,3 +139,86 @@ def test_against_the_whole_stream(
     assert result.offset == (offset if is_fine else top)
     assert result.recoverable == result.positioned == is_recoverable
     assert result.epoch == ("e" if is_recoverable else "")
+
+
+@pytest.mark.parametrize("overflow", Overflow)
+@pytest.mark.parametrize("resume", Resume)
+@pytest.mark.parametrize("size", [0, 5])
+def test_what_is_said_of_a_channel(
+    overflow: Overflow, resume: Resume, size: int
+) -> None:
+    """Positioned only where a loss ends the subscription."""
+    if resume is Resume.LATEST and not size:
+        return  # refused by the rules
+    rules = TopicRules(overflow=overflow, resume=resume, history_size=size)
+    request = Subscribe(recover=True, epoch="e", offset=2)
+    recovery = Recovery(request, rules, max_recovered=MOST)
+    is_recoverable = size > 0 and resume is not Resume.NOTHING
+    assert recovery.needs_latest == (is_recoverable and resume is Resume.LATEST)
+    assert recovery.needs_missed == (is_recoverable and resume is Resume.MISSED)
+    result = recovery.outcome(
+        start=Position("e", 2),
+        is_whole=True,
+        missed=[],
+        publication=publication_of,
+        grant=SubscribeGrant(),
+        ttl=0,
+    )
+    assert isinstance(result, SubscribeResult)
+    assert result.recoverable == is_recoverable
+    # No message is dropped for a publisher's sake either: BLOCK is for code, and a
+    # client has DISCONNECT there.
+    is_lossless = overflow in (Overflow.DISCONNECT, Overflow.BLOCK)
+    assert result.positioned == (is_recoverable and is_lossless)
+    assert bool(result.epoch) == is_recoverable
+
+
+@given(
+    top=st.integers(0, 5),
+    is_kept=st.booleans(),
+    offset=st.integers(0, 7),
+    epoch=st.sampled_from(["e", "", "other"]),
+    flag=st.integers(0, 3),
+)
+def test_the_latest(
+    *, top: int, is_kept: bool, offset: int, epoch: str, flag: int
+) -> None:
+    """The last message if it is kept, and not again to who has it."""
+    rules = TopicRules(history_size=1, resume=Resume.LATEST)
+    request = Subscribe(recover=True, offset=offset, epoch=epoch, flag=flag)
+    recovery = Recovery(request, rules, max_recovered=MOST)
+    is_there = is_kept and top > 0
+    result = recovery.outcome(
+        start=Position("e", top),
+        is_whole=True,
+        missed=messages(top, top) if is_there else [],
+        publication=publication_of,
+        grant=SubscribeGrant(),
+        ttl=0,
+    )
+    if flag & 2 and not is_there:
+        assert result is Errors.UNRECOVERABLE_POSITION
+        return
+    assert isinstance(result, SubscribeResult)
+    assert (result.recovered, result.was_recovering) == (is_there, True)
+    assert (result.epoch, result.offset) == ("e", top)
+    has_it = (epoch, offset) == ("e", top)
+    found = [each.offset for each in result.publications]
+    assert found == ([top] if is_there and not has_it else [])
+
+
+def test_a_last_message_that_is_not_the_top() -> None:
+    """It is an old value, and nobody says so: not recovered."""
+    rules = TopicRules(history_size=1, resume=Resume.LATEST)
+    recovery = Recovery(Subscribe(recover=True), rules, max_recovered=MOST)
+    result = recovery.outcome(
+        start=Position("e", 3),
+        is_whole=True,
+        missed=messages(2, 2),
+        publication=publication_of,
+        grant=SubscribeGrant(),
+        ttl=0,
+    )
+    assert isinstance(result, SubscribeResult)
+    assert not result.recovered
+    assert result.publications == []
