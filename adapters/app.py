@@ -26,10 +26,11 @@ from starlette.websockets import WebSocket
 from broker import Broker, Frames, NotAllowed, TopicRules
 from broker.client_protocol import ClientProtocol
 
-from .asgi.client import client_endpoint
+from .asgi.client import client_routes
 from .asgi.lifespan import broker_lifespan
 from .asgi.websocket import open_session, refuse
 from .hosting.collector import tuned_collector
+from .protobuf import PROTOBUF
 
 __all__ = ("ROOMS", "app", "create_app")
 
@@ -54,8 +55,8 @@ SECURITY_HEADERS = {
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",  # a new version shows at the next load
 }
+NEW_VERSIONS = "no-cache"  # of the pages: they show at the next load
 
 
 def create_app(
@@ -71,19 +72,21 @@ def create_app(
     Args:
         broker: with rules, limits, hooks or a backplane of your own; None for one that
             is on its own, with ``ROOMS``. It is at ``app.state.broker``.
-        client: how ``/connection/websocket`` speaks the Centrifuge client protocol;
-            None for clients without tokens.
+        client: how ``/connection/`` speaks the Centrifuge client protocol; None for
+            clients without tokens.
         routes: more of them, such as those of the server API.
         metrics_from: networks whose hosts may read ``/metrics``; it is not there if
             there are none.
         collectors: Prometheus' collectors of whoever serves, for ``/metrics``.
     """
-    endpoints = Endpoints(
-        Broker(rules=[ROOMS]) if broker is None else broker,
-        ClientProtocol(clock=time.time) if client is None else client,
-    )
+    endpoints = Endpoints(Broker(rules=[ROOMS]) if broker is None else broker)
+    client = client or ClientProtocol(clock=time.time)
     app = Starlette(
-        routes=[*endpoints.routes(), *routes],
+        routes=[
+            *endpoints.routes(),
+            *client_routes(endpoints.broker, client, protobuf=PROTOBUF),
+            *routes,
+        ],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={BadParameter: deny},
         lifespan=broker_lifespan(endpoints.broker, collecting_rarely),
@@ -102,9 +105,8 @@ def create_app(
 class Endpoints:
     """What the application serves, over one broker."""
 
-    def __init__(self, broker: Broker, client: ClientProtocol) -> None:
+    def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.client = client_endpoint(broker, client)
 
     def routes(self) -> list[BaseRoute]:
         """Return the tutorial's URLs, and those for operators."""
@@ -116,7 +118,6 @@ class Endpoints:
             Route("/items", page("items.html")),
             WebSocketRoute("/items/{item_id}/ws", self.items),
             Route("/rooms", page("rooms.html")),
-            WebSocketRoute("/connection/websocket", self.client),
             Route("/healthz", self.health),
             Route("/readyz", self.readiness),
             # A Route, where a Mount is usual: a Mount hands over WebSockets as well,
@@ -232,7 +233,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("cache-control", NEW_VERSIONS)
             await send(message)
 
         is_http = scope["type"] == "http"

@@ -10,6 +10,7 @@ from typing import Any
 
 try:  # what the modules below import, so that a missing one is named here
     import click
+    import google.protobuf  # noqa: F401
     import hypercorn  # noqa: F401
     import prometheus_client  # noqa: F401
     import pythonjsonlogger  # noqa: F401

@@ -311,7 +311,8 @@ class Actor:
             elif (
                 self._turns is not None
                 and self.ending is None
-                and 0 < self.lag < self._wire.max_joined
+                and not self._replies.is_empty
+                and self.lag < self._wire.max_joined
             ):
                 # A send lets publishers run: what they have published meanwhile would
                 # go out a message at a time.

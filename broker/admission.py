@@ -31,6 +31,7 @@ class Admission:
 
     Attributes:
         is_open: new clients are taken at all.
+        origins: whose pages may connect.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Admission:
     ) -> None:
         self.is_open = False
         self._limits = limits
-        self._origins = Origins(origins)
+        self.origins = Origins(origins)
         self._sessions = sessions
         self._user_meters = UserMeters(limits)
 
@@ -48,10 +49,7 @@ class Admission:
         """Return the user of a client; ``Broker.admit`` says what is promised."""
         try:
             self._check(core, request.client_host, None)
-            origin = request.headers.get("origin")
-            if not self._origins.allow(origin, request.headers.get("host")):
-                assert origin is not None  # without one every client is allowed
-                raise OriginNotAllowed(origin)  # noqa: TRY301 # counted below
+            self._check_origin(request)
             hook = core.hooks.authenticate
             if user is None and hook is not None:
                 user = await hook(request)
@@ -60,6 +58,14 @@ class Admission:
             self._note_refusal(core, error, request.client_host)
             raise
         return user
+
+    def check_origin(self, core: Core, request: ConnectRequest) -> None:
+        """Refuse pages alone; ``Broker.check_origin`` says what is promised."""
+        try:
+            self._check_origin(request)
+        except OriginNotAllowed as error:
+            self._note_refusal(core, error, request.client_host)
+            raise
 
     def enter(
         self, core: Core, host: str | None, user: str | None
@@ -95,6 +101,12 @@ class Admission:
                 f": add '{error.origin}' to the broker's origins to allow its pages"
             )
         logger.info("refused: %s%s", ending, advice, extra=facts)
+
+    def _check_origin(self, request: ConnectRequest) -> None:
+        origin = request.headers.get("origin")
+        if not self.origins.allow(origin, request.headers.get("host")):
+            assert origin is not None  # without one every client is allowed
+            raise OriginNotAllowed(origin)
 
     def _check(self, core: Core, host: str | None, user: str | None) -> None:
         if core.is_closed or not self.is_open:

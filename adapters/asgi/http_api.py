@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from contextlib import aclosing
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -13,10 +12,11 @@ from broker import Broker, UsageError
 from broker.protocol.api import STATUSES, encode_error
 from broker.server_api import ApiRpc, ServerApi
 
+from .body import Unreadable, read_body
+
 __all__ = ("MAX_BODY_BYTES", "api_routes")
 
 MAX_BODY_BYTES = 1_048_576  # guess: sixteen of the largest messages
-LINGER_BYTES = 4_194_304  # guess: what a client sends before it looks for an answer
 ERROR_MODE = "x-centrifugo-error-mode"
 
 
@@ -38,8 +38,9 @@ def api_routes(
 
     The answer is HTTP 200 with ``{"result":…}`` or, with a code and a message,
     ``{"error":…}``. With ``X-Centrifugo-Error-Mode: transport`` an error has a status
-    of its own, and is the whole body. Besides: 401 for a wrong key, 413 for a body that
-    is too large, both empty. What each method does: docs/server-api.md.
+    of its own, and is the whole body. Besides: 401 for a wrong key, 408 for a body that
+    comes too slowly, 413 for one that is too large, all empty. What each method does:
+    docs/server-api.md.
 
     Args:
         key: the secret; make it long and random.
@@ -60,11 +61,11 @@ def api_routes(
         if not hmac.compare_digest(_key_of(request), secret):
             return Response(status_code=401)
         try:
-            body = await _body(request, max_body_bytes)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        if body is None:
-            return Response(status_code=413)
+            body = await read_body(
+                request, max_bytes=max_body_bytes, within_s=broker.limits.stall_s
+            )
+        except Unreadable as error:
+            return Response(status_code=error.status)
         answer = await api.answer(request.path_params["method"], body)
         if answer.error is None or request.headers.get(ERROR_MODE) != "transport":
             return _json(answer.body)
@@ -81,27 +82,6 @@ def _key_of(request: Request) -> bytes:
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
         given = rest.strip() if scheme.lower() == "apikey" else ""
     return given.encode("latin-1")  # as Starlette has decoded it
-
-
-async def _body(request: Request, limit: int) -> bytes | None:
-    """Return the body, or None if it is larger than the limit (bytes).
-
-    What is too large is taken and let go of, up to a point: a server that closes with
-    data unread resets the connection, and then the client may not see the answer.
-    """
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told[:20]) > limit + LINGER_BYTES:
-        return None
-    body, size = bytearray(), 0
-    # Closed at once: trio warns of a generator that is left to the collector.
-    async with aclosing(request.stream()) as parts:
-        async for part in parts:
-            size += len(part)
-            if size > limit + LINGER_BYTES:
-                break
-            if size <= limit:
-                body += part
-    return bytes(body) if size <= limit else None
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker import Broker, ConnectRequest, NotAllowed, OriginNotAllowed
-from broker.state.origins import Origins
+from broker import (
+    Broker,
+    BrokerClosed,
+    ConnectRequest,
+    NotAllowed,
+    OriginNotAllowed,
+)
 
 from .connecting import connect_request, denial
 
-__all__ = ("check_mode", "check_origin", "page_headers", "preflight")
+__all__ = ("check_mode", "page_headers", "preflight")
 
 # Of `Sec-Fetch-Mode`, where there is one: scripts say who they are by an `Origin`,
 # where it matters. Images and links of other sites do not, and bring along cookies.
@@ -33,18 +38,6 @@ def check_mode(request: Request) -> None:
         raise NotAllowed("for scripts only")
 
 
-def check_origin(broker: Broker, asked: ConnectRequest) -> None:
-    """Refuse the pages that ``Broker.admit`` refuses.
-
-    Raises:
-        OriginNotAllowed: a page of another site, which ``origins`` does not list.
-    """
-    origin = asked.headers.get("origin")
-    if not _origins(broker).allow(origin, asked.headers.get("host")):
-        assert origin is not None  # without one every client is allowed
-        raise OriginNotAllowed(origin)
-
-
 def page_headers(broker: Broker, asked: ConnectRequest) -> dict[str, str]:
     """Return the headers by which a browser lets a page see the answer.
 
@@ -57,11 +50,10 @@ def page_headers(broker: Broker, asked: ConnectRequest) -> dict[str, str]:
     origin = asked.headers.get("origin")
     if origin is None:
         return headers
-    origins = _origins(broker)
-    if origin in origins._allowed:
+    if broker.origins.lists(origin):
         headers["access-control-allow-origin"] = origin
         headers["access-control-allow-credentials"] = "true"
-    elif origins.allow(origin, None):
+    elif broker.origins.allow(origin, None):
         headers["access-control-allow-origin"] = "*"
     return headers
 
@@ -70,8 +62,8 @@ def preflight(broker: Broker, request: Request) -> Response:
     """Return the answer to a browser that asks whether a page may ask."""
     asked = connect_request(request)
     try:
-        check_origin(broker, asked)
-    except OriginNotAllowed as error:
+        broker.check_origin(asked)
+    except (OriginNotAllowed, BrokerClosed) as error:
         return denial(error)
     headers = {
         **page_headers(broker, asked),
@@ -80,7 +72,3 @@ def preflight(broker: Broker, request: Request) -> Response:
         "access-control-max-age": str(MAX_AGE_S),
     }
     return Response(status_code=204, headers=headers)
-
-
-def _origins(broker: Broker) -> Origins:
-    return broker._clients.admission._origins

@@ -13,14 +13,12 @@ from typing import Any, Literal, overload
 
 import anyio
 from starlette.exceptions import WebSocketException
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketState
 
 from broker import (
     Broker,
     BrokerClosed,
     BrokerError,
-    ConnectRequest,
     Ending,
     EndKind,
     Frames,
@@ -36,6 +34,8 @@ from broker.message import Encode, Payload
 from broker.transport import FrameT
 from broker.wire import PLAIN, WireFormat
 
+from .connecting import connect_request, denial
+
 __all__ = (
     "Refusal",
     "Refused",
@@ -47,10 +47,7 @@ __all__ = (
 
 Refusal = Literal["http", "close"]
 
-RETRY_AFTER_S = 1  # guess: a node that restarts is back or replaced within seconds
 FAREWELL_S = 5.0  # as Limits.grace_s
-# Limits that a client reaches by itself: 429. Others are the server's state: 503.
-_OWN_DOING = (EndKind.SESSIONS_OF_HOST, EndKind.SESSIONS_OF_USER)
 
 
 class Refused(Exception):
@@ -62,13 +59,22 @@ class Refused(Exception):
 
 
 class WebSocketTransport:
-    """An accepted WebSocket, for the core. It holds no queue and decides nothing."""
+    """An accepted WebSocket, for the core. It holds no queue and decides nothing.
 
-    def __init__(self, websocket: WebSocket) -> None:
+    Args:
+        first: a frame that has come with the handshake.
+    """
+
+    def __init__(self, websocket: WebSocket, first: Payload | None = None) -> None:
         self._websocket = websocket
+        self._first = first
 
     async def receive(self) -> Payload:
         """Return the next frame; see ``broker.Transport``."""
+        first, self._first = self._first, None
+        if first is not None:
+            await anyio.lowlevel.checkpoint()
+            return first
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise TransportClosed("the client has left")
@@ -79,20 +85,21 @@ class WebSocketTransport:
     async def send(self, frame: Payload) -> None:
         """Send one frame; see ``broker.Transport``."""
         kind = "text" if isinstance(frame, str) else "bytes"
-        await self._guard({"type": "websocket.send", kind: frame})
-
-    async def close(self, code: int, reason: str) -> None:
-        """Say goodbye; see ``broker.Transport``."""
-        await self._guard({"type": "websocket.close", "code": code, "reason": reason})
-
-    async def _guard(self, message: dict[str, Any]) -> None:
         # Servers tell a lost client in many ways: OSError (ASGI 2.4), which Starlette
         # makes a WebSocketDisconnect; RuntimeError (uvicorn); Exception (daphne);
         # most say nothing at all.
         try:
-            await self._websocket.send(message)
+            await self._websocket.send({"type": "websocket.send", kind: frame})
         except Exception as error:
             raise TransportClosed(f"send failed: {error!r}") from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye; see ``broker.Transport``."""
+        message = {"type": "websocket.close", "code": code, "reason": reason}
+        try:
+            await self._websocket.send(message)
+        except Exception as error:
+            raise TransportClosed(f"close failed: {error!r}") from error
 
 
 @overload
@@ -105,6 +112,7 @@ def open_session(
     encode: Encode | None = ...,
     wire: WireFormat = ...,
     subprotocol: str | None = ...,
+    first: Payload | None = ...,
     refusal: Refusal = ...,
 ) -> AbstractAsyncContextManager[Session[str]]: ...
 @overload
@@ -118,6 +126,7 @@ def open_session(
     encode: Encode | None = ...,
     wire: WireFormat = ...,
     subprotocol: str | None = ...,
+    first: Payload | None = ...,
     refusal: Refusal = ...,
 ) -> AbstractAsyncContextManager[Session[FrameT]]: ...
 @asynccontextmanager
@@ -131,6 +140,7 @@ async def open_session(
     encode: Encode | None = None,
     wire: WireFormat = PLAIN,
     subprotocol: str | None = None,
+    first: Payload | None = None,
     refusal: Refusal = "http",
 ) -> AsyncGenerator[Session[Any], None]:
     """Accept a WebSocket and run its session for as long as the block runs.
@@ -147,6 +157,7 @@ async def open_session(
         encode: makes the frame of a message or a gap; None for that of ``wire``.
         wire: how the session speaks otherwise; for protocols.
         subprotocol: chosen if the client offers it, else none is.
+        first: a frame that has come with the handshake, before all others; likewise.
         refusal: ``"http"`` answers a client that is refused with 401, 403, 429 or 503
             and a JSON body, where the server can; a browser's page sees only code 1006.
             ``"close"`` accepts it and closes with 1008 or 1012 and the reason, which
@@ -167,7 +178,7 @@ async def open_session(
         await _accept(websocket, subprotocol)
         try:
             opening = broker.open_session(
-                WebSocketTransport(websocket),
+                WebSocketTransport(websocket, first),
                 frames,
                 user=user,
                 client_host=request.client_host,
@@ -210,17 +221,6 @@ async def refuse(
             await transport.receive()
 
 
-def connect_request(websocket: WebSocket) -> ConnectRequest:
-    """Return what the client said when it asked to connect."""
-    return ConnectRequest(
-        path=websocket.url.path,
-        headers=dict(websocket.headers),
-        query=dict(websocket.query_params),
-        cookies=websocket.cookies,
-        client_host=None if websocket.client is None else websocket.client.host,
-    )
-
-
 async def _accept(websocket: WebSocket, subprotocol: str | None) -> None:
     if websocket.application_state is not WebSocketState.CONNECTING:
         return  # the endpoint has done it
@@ -233,16 +233,9 @@ async def _accept(websocket: WebSocket, subprotocol: str | None) -> None:
 
 
 async def _deny(websocket: WebSocket, error: BrokerError) -> None:
-    headers = {}
-    if isinstance(error, NotAllowed):
-        status = 403 if error.authenticated else 401
-    else:
-        status = 429 if ending_for(error).kind in _OWN_DOING else 503
-        headers["retry-after"] = str(RETRY_AFTER_S)
     with suppress(Exception):  # it has left: nobody to tell
         if "websocket.http.response" in websocket.scope.get("extensions", {}):
-            body = JSONResponse({"detail": str(error)}, status, headers)
-            await websocket.send_denial_response(body)
+            await websocket.send_denial_response(denial(error))
         else:
             ending = ending_for(error)
             await websocket.close(ending.code, ending.reason)  # the server makes it 403

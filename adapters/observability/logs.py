@@ -32,10 +32,11 @@ ERROR_LOG = "hypercorn.error"
 STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 # A query parameter whose name's last word is one of these, and its value; also where
-# the query is itself quoted into another (`?next=%2Fws%3Ftoken%3D1`).
+# the query is itself quoted into another (`?next=%2Fws%3Ftoken%3D1`). `cf_connect` is
+# a connect command of the Centrifuge protocol, which has the token.
 SECRET = re.compile(
     r"""((?:(?<![\w-])|(?<=%3F)|(?<=%26))(?:[\w-]*[_-])?"""
-    r"""(?:token|key|apikey|password|secret|jwt)(?:=|%3D))[^& "]*""",
+    r"""(?:token|key|apikey|password|secret|jwt|cf_connect)(?:=|%3D))[^& "]*""",
     re.IGNORECASE,
 )
 

@@ -43,6 +43,10 @@ class Origins:
                     "in lower case, without a slash at the end"
                 )
 
+    def lists(self, origin: str) -> bool:
+        """Return whether an origin is allowed by its name, and not by ``*`` alone."""
+        return origin in self._allowed
+
     def allow(self, origin: str | None, host: str | None) -> bool:
         """Return whether a handshake may go on.
 

@@ -10,12 +10,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 
-from adapters.asgi.client import client_endpoint
+from adapters.asgi.client import client_routes
 from adapters.asgi.lifespan import broker_lifespan
+from adapters.protobuf import PROTOBUF
 from adapters.tokens import JwtVerifier
-from broker import Access, Broker, Ending, EndKind, Limits, Session, TopicRules
+from broker import Access, Broker, Ending, EndKind, Limits, Resume, Session, TopicRules
 from broker.client_protocol import ClientError, ClientProtocol
 from broker.protocol.rules import ProtocolTimes
 
@@ -27,6 +28,8 @@ broker = Broker(
         TopicRules(pattern="short.>", history_size=2),
         TopicRules(pattern="news.>", publish=Access.NOBODY),
         TopicRules(pattern="members.>", subscribe=Access.USERS),
+        TopicRules(pattern="changes.>", history_size=100, delta=True),
+        TopicRules(pattern="value.>", history_size=1, resume=Resume.LATEST),
     ],
     limits=Limits(max_outbox_messages=200, stall_s=3, grace_s=3),
 )
@@ -83,6 +86,15 @@ async def drop(request: Request) -> JSONResponse:
     return JSONResponse({})
 
 
+async def subscribe(request: Request) -> JSONResponse:
+    """Subscribe a user's clients, or end that."""
+    query = request.query_params
+    topic, user = query["topic"], query["user"]
+    if "end" in query:
+        return JSONResponse(await broker.unsubscribe_client(topic, user=user))
+    return JSONResponse(await broker.subscribe_client(topic, user=user))
+
+
 async def vitals(request: Request) -> JSONResponse:
     """Report what the tests look at."""
     numbers = broker.statistics()
@@ -103,7 +115,8 @@ app = Starlette(
         Route("/", vitals),
         Route("/publish", publish, methods=["POST"]),
         Route("/drop", drop, methods=["POST"]),
-        WebSocketRoute("/connection/websocket", client_endpoint(broker, protocol)),
+        Route("/subscribe", subscribe, methods=["POST"]),
+        *client_routes(broker, protocol, protobuf=PROTOBUF),
     ],
     lifespan=broker_lifespan(broker),
 )

@@ -12,6 +12,8 @@ from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 
+from .pipelining import OneByOne
+
 __all__ = ("Ending", "HardenedH11", "HardenedWrapper", "StreamEnding")
 
 
@@ -54,6 +56,11 @@ class HardenedWrapper(ProtocolWrapper):
 
 class HardenedH11(H11Protocol):
     """HTTP/1.1 that leads neither to HTTP/2 nor, unasked, to anything else."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        limit = self.config.h11_max_incomplete_size
+        self.connection = OneByOne(h11.SERVER, max_incomplete_event_size=limit)
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Pass on what a request's stream says; a frame takes the shortest way."""

@@ -5,7 +5,19 @@ import readline from "node:readline";
 
 const require = createRequire(`${process.env.SDK}/package.json`);
 const { Centrifuge } = require("centrifuge");
+export const { Centrifuge: Protobuf } = require("centrifuge/build/protobuf");
+const { EventSource } = require("eventsource");
 export const WebSocket = require("ws");
+
+// Bytes are said as the text that they are, or else as numbers.
+const decoder = new TextDecoder("utf-8", { fatal: true });
+Buffer.prototype.toJSON = Uint8Array.prototype.toJSON = function () {
+  try {
+    return decoder.decode(this);
+  } catch {
+    return [...this];
+  }
+};
 
 export const { url, ...given } = JSON.parse(process.env.GIVEN);
 
@@ -42,9 +54,17 @@ export function ask(what) {
   return new Promise((resolve) => answers.push(resolve));
 }
 
-export function client(as, options = {}) {
-  const made = new Centrifuge(url, {
+// Where a client connects: by WebSocket, unless another transport is given.
+export const http = url.replace(/^ws/, "http").replace("/connection/websocket", "");
+const endpoint = given.transport
+  ? [{ transport: given.transport, endpoint: `${http}/connection/${given.transport}` }]
+  : url;
+
+export function client(as, options = {}, Kind = Centrifuge, endpoints = endpoint) {
+  const made = new Kind(endpoints, {
     websocket: WebSocket,
+    eventsource: EventSource,
+    emulationEndpoint: `${http}/emulation`,
     minReconnectDelay: 20,
     maxReconnectDelay: 60,
     ...options,
