@@ -302,7 +302,8 @@ class Actor:
                 counters.sent_bytes += size
                 if fanned_out is not None:
                     counters.queueing.observe(anyio.current_time() - fanned_out)
-            if is_idle:
+            # Not asked again in vain, where there is one lane as a rule.
+            if is_idle or (len(lanes) == 1 and self._replies.is_empty):
                 if self.ending is not None:
                     return self.ending
                 await self._wakeup.wait()
@@ -311,8 +312,7 @@ class Actor:
             elif (
                 self._turns is not None
                 and self.ending is None
-                and not self._replies.is_empty
-                and self.lag < self._wire.max_joined
+                and 0 < self.lag < self._wire.max_joined
             ):
                 # A send lets publishers run: what they have published meanwhile would
                 # go out a message at a time.

@@ -56,13 +56,22 @@ class Framer:
         encoders: {topic: what makes its frames}, for this client alone.
     """
 
-    __slots__ = ("_discarded", "_encode", "_last", "_on_gap", "_wire", "encoders")
+    __slots__ = (
+        "_discarded",
+        "_encode",
+        "_join",
+        "_last",
+        "_on_gap",
+        "_wire",
+        "encoders",
+    )
 
     def __init__(
         self, wire: WireFormat, on_gap: Callable[[Gap], bool], last: LastJoined
     ) -> None:
         self._wire = wire
         self._encode = wire.encode
+        self._join = wire.join
         self._last = last
         self._on_gap = on_gap
         self.encoders: dict[str, Encode] = {}
@@ -78,7 +87,7 @@ class Framer:
 
         None for a gap of which the client is not told.
         """
-        if self._wire.join is None or lane.is_empty:
+        if self._join is None or lane.is_empty:
             return self._one(item)
         if self.encoders or not isinstance(item, Message):
             first = self._one(item)
@@ -113,7 +122,7 @@ class Framer:
         return payload, share.size_bytes, share.fanned_out
 
     def _joined(self, first: Frame, items: list[Item]) -> Frame:
-        encode, join = self._encode, self._wire.join
+        encode, join = self._encode, self._join
         assert join is not None
         has_own = bool(self.encoders)
         payload, size, fanned_out = first

@@ -280,6 +280,7 @@ async def test_sessions_of_hostile_clients(style: Format, stream: io.StringIO) -
         ("token=s3cret", "token=…"),
         ("/ws?x-api-key=s3cret&my_own_jwt=s3cret", "/ws?x-api-key=…&my_own_jwt=…"),
         ("/ws?token=", "/ws?token=…"),
+        ("GET /sse?cf_connect=%7B%22token%22%3A%22s3cret 1", "GET /sse?cf_connect=… 1"),
         ("/ws?monkey=1&tokens=2&keyboard=3", "/ws?monkey=1&tokens=2&keyboard=3"),
         ("/token/key 100% of it", "/token/key 100% of it"),
     ],
