@@ -144,7 +144,8 @@ class _Client:
                 data=result.data,
             )
             bodies: list[frames.PushBody] = [push, *result.publications]
-            return [self._speaks.push(frames.Push(channel, body)) for body in bodies]
+            pushes = [self._speaks.push(frames.Push(channel, body)) for body in bodies]
+            return [self._speaks.join(pushes)]  # one of the outbox, however many
 
         request = frames.Subscribe(
             channel=channel,

@@ -154,7 +154,8 @@ async def _subscribe(
             if channel not in wanted:
                 with suppress(BrokerError):
                     channels.check(channel)
-                    await subscribe(channel, await authorize(channels, channel))
+                    data = request.subs[channel].data
+                    await subscribe(channel, await authorize(channels, channel, data))
     return results
 
 

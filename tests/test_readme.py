@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_ten_lines(backend: Any) -> None:
-    import warnings
-
     with warnings.catch_warnings():
         # It wants httpx2 and says so on import; httpx serves as well.
         warnings.filterwarnings("ignore", "Using `httpx`", UserWarning)
@@ -52,6 +51,33 @@ def test_the_example_without_web(backend: str) -> None:
     printed = re.search(r"# prints: (.*)", BLOCKS[1])
     assert printed is not None
     assert run.stdout.strip() == printed[1]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_lines_for_the_sdks(backend: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using `httpx`", UserWarning)
+        from fastapi.testclient import TestClient
+
+    names: dict[str, Any] = {}
+    exec(compile(BLOCKS[0] + BLOCKS[2], "README.md", "exec"), names)
+    with (
+        TestClient(names["app"], backend=backend) as client,
+        client.websocket_connect("/ws/1") as one,
+        client.websocket_connect("/connection/websocket") as sdk,
+    ):
+        sdk.send_text('{"id":1,"connect":{}}')
+        assert "connect" in sdk.receive_json()
+        sdk.send_text('{"id":2,"subscribe":{"channel":"chat"}}')
+        assert "subscribe" in sdk.receive_json()
+        one.send_text("hello")
+        said = {"channel": "chat", "pub": {"data": "Client #1 says: hello"}}
+        pushed = sdk.receive_json()["push"]
+        del pushed["pub"]["offset"]
+        assert pushed == said
+        assert "new Centrifuge(" in README
+        one.close()
+        sdk.close()
 
 
 def test_every_promise_names_tests_that_exist() -> None:

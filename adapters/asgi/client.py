@@ -97,34 +97,26 @@ def client_routes(
     emulation = Emulation(broker)
 
     def stream(name: str, framing: Framing, *methods: str) -> Route:
+        is_one_way = name.startswith("uni_")
         endpoint = StreamEndpoint(
             broker=broker,
             protocol=protocol,
-            speaks=JSON,
+            speaks=ONE_WAY if is_one_way else JSON,
             framing=framing,
-            emulation=emulation,
+            emulation=None if is_one_way else emulation,
+            empty="{}" if is_one_way else None,
         ).endpoint
-        return Route(f"{path}/{name}", endpoint, methods=methods)
-
-    def one_way(name: str, framing: Framing, *methods: str) -> Route:
-        endpoint = StreamEndpoint(
-            broker=broker,
-            protocol=protocol,
-            speaks=ONE_WAY,
-            framing=framing,
-            empty="{}",
-        ).endpoint
-        return Route(f"{path}/{name}", endpoint, methods=methods)
+        return Route(f"{path}/{name}", endpoint, methods=[*methods, "OPTIONS"])
 
     return [
         WebSocketRoute(
             f"{path}/websocket", client_endpoint(broker, protocol, protobuf=protobuf)
         ),
         WebSocketRoute(f"{path}/uni_websocket", one_way_endpoint(broker, protocol)),
-        stream("http_stream", LINES, "POST", "OPTIONS"),
-        stream("sse", EVENTS, "GET", "POST", "OPTIONS"),
-        one_way("uni_http_stream", LINES, "POST", "OPTIONS"),
-        one_way("uni_sse", EVENTS, "GET", "POST", "OPTIONS"),
+        stream("http_stream", LINES, "POST"),
+        stream("sse", EVENTS, "GET", "POST"),
+        stream("uni_http_stream", LINES, "POST"),
+        stream("uni_sse", EVENTS, "GET", "POST"),
         Route(emulation_path, emulation.endpoint, methods=["POST", "OPTIONS"]),
     ]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -36,11 +37,14 @@ __all__ = (
     "facts",
     "info_header",
     "line",
+    "parsed",
     "publication_of",
     "push_fields",
     "raw_json",
     "raw_or_none",
 )
+
+ReadT = TypeVar("ReadT")
 
 INFO_HEADER = "client-info"
 TAG_PREFIX = "tag."
@@ -136,9 +140,14 @@ def checked(frame: str | bytes) -> bytes:
     return raw
 
 
-def _command(line: bytes, max_depth: int) -> frames.Command:
+def parsed(line: bytes, decode: Callable[[bytes], ReadT], max_depth: int) -> ReadT:
+    """Return what a line of JSON says.
+
+    Raises:
+        BadFrame: "not JSON", "wrong field", "nested too deep" or "number too long".
+    """
     try:
-        read = _decode(line)
+        read = decode(line)
     except msgspec.ValidationError as error:
         raise BadFrame("wrong field", str(error)) from error
     except msgspec.DecodeError as error:
@@ -146,6 +155,11 @@ def _command(line: bytes, max_depth: int) -> frames.Command:
     except RecursionError as error:
         raise BadFrame("nested too deep") from error
     check_limits(line, max_depth=max_depth)
+    return read
+
+
+def _command(line: bytes, max_depth: int) -> frames.Command:
+    read = parsed(line, _decode, max_depth)
     if not 0 <= read.id <= frames.MAX_ID:
         raise BadFrame("id out of range")
     given = [r for name in _METHODS if (r := getattr(read, name)) is not None]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import msgspec
 
 from . import codec, frames
-from .codec import BadFrame
 from .codes import Disconnects, Errors
 
 __all__ = ("decode_connect", "disconnect_for", "encode_push", "encode_reply")
@@ -26,16 +25,7 @@ def decode_connect(
     Raises:
         BadFrame: as ``codec.decode_commands``.
     """
-    raw = codec.checked(frame)
-    try:
-        request = _decode(raw)
-    except msgspec.ValidationError as error:
-        raise BadFrame("wrong field", str(error)) from error
-    except msgspec.DecodeError as error:
-        raise BadFrame("not JSON", str(error)) from error
-    except RecursionError as error:
-        raise BadFrame("nested too deep") from error
-    codec.check_limits(raw, max_depth=max_depth)
+    request = codec.parsed(codec.checked(frame), _decode, max_depth)
     return [frames.Command(1, request)]
 
 

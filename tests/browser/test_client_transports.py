@@ -65,7 +65,7 @@ class Site(Server):
         return f"http://elsewhere.localhost:{self.port}"
 
 
-@pytest.fixture(scope="module", params=["serve-asyncio", "serve-trio"])
+@pytest.fixture(scope="module", params=["serve-asyncio", "serve-uvloop", "serve-trio"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with Site(request.param) as site:
         yield site

@@ -41,7 +41,7 @@ from tests.serving import PATIENCE_S, Server, wait_until
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module", params=["serve-asyncio", "serve-trio"])
+@pytest.fixture(scope="module", params=["serve-asyncio", "serve-uvloop", "serve-trio"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with Server("tests.e2e.api_app:app", request.param) as server:
         yield server
