@@ -17,7 +17,7 @@ from .config import Limits, Overflow, RuleBook
 from .errors import BrokerClosed, MessageTooLarge, SlowConsumer, UsageError
 from .framing import LastJoined
 from .hooks import Hooks
-from .message import NO_HEADERS, Message, Payload, Receipt, size_of
+from .message import NO_HEADERS, Message, Payload, Position, Receipt, size_of
 from .relay import Relay
 from .state.budget import Budget
 from .state.conflating import ConflatingOutbox
@@ -60,6 +60,7 @@ class Core:
         owners: all with a queue: sessions and subscriptions.
         began: when the broker was entered (s, monotonic).
         is_closed: publish and subscribe no more.
+        is_backplane_up: other nodes can be reached.
     """
 
     def __init__(self, limits: Limits, rules: RuleBook, hooks: Hooks) -> None:
@@ -78,6 +79,7 @@ class Core:
         self.owners: dict[QueueOwner, None] = {}
         self.began = anyio.current_time()
         self.is_closed = False
+        self.is_backplane_up = True
         self._link: Link | None = None
         self._tasks: TaskGroup | None = None
         self._farewells = 0
@@ -131,7 +133,7 @@ class Core:
                 with anyio.move_on_after(self.limits.grace_s):
                     await farewell()
             except Exception:  # one client's: all others would go with this task
-                logger.exception("a farewell has failed")
+                logger.exception("what follows a session has failed")
             finally:
                 self._farewells -= 1
                 if not self._farewells and self._quiet is not None:
@@ -160,6 +162,20 @@ class Core:
             self.relay.deliver(message, exclude)
             self.counters.fan_out.observe(anyio.current_time() - began)
         self.relieve()
+
+    def skip(self, topic: str, position: Position) -> None:
+        """Tell what is lost for good; see ``Node``."""
+        self.relay.skip(topic, position)
+
+    def down(self, reason: str) -> None:
+        """Note that the backplane is out of reach; see ``Node``."""
+        self.is_backplane_up = False
+        logger.warning("the backplane is down: %s", reason)
+
+    def up(self) -> None:
+        """Note that it is back; see ``Node``."""
+        self.is_backplane_up = True
+        logger.info("the backplane is up again")
 
     def relieve(self) -> None:
         """End those with the most queued bytes until the budget holds."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import msgspec
 
 from .core import Core
-from .errors import UsageError
+from .errors import BrokerError, UsageError
 from .message import NO_HEADERS
 from .state.presence import Member
 from .topics import PRESENCE_PREFIX, is_pattern, presence_topic
 
 __all__ = ("Attendance",)
+
+logger = logging.getLogger("broker")
 
 
 class Attendance:
@@ -75,9 +78,14 @@ class Attendance:
             await self._announce("leave", topic, member)
 
     async def leave_all(self) -> None:
-        """Be present nowhere."""
+        """Be present nowhere; where that fails, at least not in the others."""
         for topic in list(self._topics):
-            await self.leave(topic)
+            try:
+                await self.leave(topic)
+            except BrokerError as error:
+                logger.warning(
+                    "client %a stays in %s: %s", self._member.client_id, topic, error
+                )
 
     async def _announce(self, event: str, topic: str, member: Member) -> None:
         await self._core.publish(

@@ -387,16 +387,13 @@ class Session(Generic[FrameT]):
         try:
             await self._attendance.leave(topic)
         finally:  # whatever has become of that
-            hook = self._core.hooks.on_unsubscribe
-            if hook is not None and not topic.startswith(PRESENCE_PREFIX):
-                # In a task of its own: it may take its time, and subscribe again.
-                self._core.see_off(partial(self._tell, partial(hook, self, topic)))
+            self._tell_gone(topic)
 
-    async def _tell(self, hook: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await hook()
-        except Exception:
-            logger.exception("session %a: on_unsubscribe failed", self.client_id)
+    def _tell_gone(self, topic: str) -> None:
+        hook = self._core.hooks.on_unsubscribe
+        if hook is not None and not topic.startswith(PRESENCE_PREFIX):
+            # In a task of its own: it may take its time, and subscribe again.
+            self._core.see_off(partial(hook, self, topic))
 
     def _check_count(self, topic: str) -> None:
         limit = self._core.limits.max_subscriptions
@@ -464,11 +461,11 @@ class Session(Generic[FrameT]):
         own task, which its host may cancel at any moment and more than once.
         """
         try:
-            for topic in self._left:
-                try:
-                    await self._say_gone(topic)
-                except BrokerError as error:
-                    logger.warning("session %a: %s", self.client_id, error)
+            try:
+                await self._attendance.leave_all()
+            finally:
+                for topic in self._left:
+                    self._tell_gone(topic)
             hook = self._core.hooks.on_disconnect
             if hook is not None:
                 await hook(self, self.ended_by)
