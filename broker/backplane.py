@@ -63,7 +63,31 @@ class Node(Protocol):
     """A broker, as its backplane sees it."""
 
     def deliver(self, message: Message, exclude: str | None = None) -> None:
-        """Take a message of a subscribed name. Never blocks and never raises."""
+        """Take a message of a subscribed name. Never blocks and never raises.
+
+        Repeats are dropped. A hole in the offsets, or another epoch, is told to the
+        subscribers as a gap.
+        """
+        ...
+
+    def skip(self, topic: str, position: Position) -> None:
+        """Take note that messages of a topic are lost for good.
+
+        Args:
+            position: what was not delivered up to here will not be; of another epoch
+                where the stream has begun a new life.
+        """
+        ...
+
+    def down(self, reason: str) -> None:
+        """Take note that nothing is delivered any more; once per outage.
+
+        Subscribers stay, and publishing fails.
+        """
+        ...
+
+    def up(self) -> None:
+        """Take note that all that is subscribed is delivered again, without a hole."""
         ...
 
 

@@ -385,7 +385,7 @@ class Broker(AsyncContextManagerMixin):
             waiting=sum(owner.lag for owner in core.owners),
             queued_bytes=core.budget.used_bytes,
             is_draining=not self._clients.admission.is_open,
-            is_backplane_up=not core.is_closed,
+            is_backplane_up=core.is_backplane_up and not core.is_closed,
             totals=totals.copy(),
         )
 

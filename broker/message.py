@@ -120,10 +120,12 @@ class Gap:
     Attributes:
         topic: whose messages.
         epoch: of the offsets below.
-        first: offset of the first one missing.
+        first: offset of the first one missing; 0 where the stream has begun a new life:
+            what is missing of the old one nobody knows.
         last: offset of the last one missing (>= first).
-        missed: how many (>= 1). Below ``last - first + 1`` where messages in between
-            were not meant for this subscriber (``publish(exclude=…)``).
+        missed: how many of this epoch (>= 1, or >= 0 in a new life). Below
+            ``last - first + 1`` where messages in between were not meant for this
+            subscriber (``publish(exclude=…)``).
     """
 
     topic: str

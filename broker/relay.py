@@ -221,24 +221,39 @@ class Relay:
                 if subscriber.wakeup.armed:
                     subscriber.wakeup.notify()
 
+    def skip(self, topic: str, position: Position) -> None:
+        """Tell the subscribers of a topic that what they have not got is lost."""
+        interest = self._interests.get(topic)
+        if interest is None:
+            return
+        last = interest.position
+        if last is not None and last.epoch == position.epoch:
+            if last.offset >= position.offset:
+                return
+            gap = _hole(topic, last, position.offset)
+        else:
+            gap = _new_life(topic, position)
+        interest.position = position
+        for subscriber in self.registry.targets(topic):
+            subscriber.tell(gap)
+
     def _follow(
         self, interest: _Interest, message: Message, position: Position
     ) -> bool:
         """Compare a position with the last one; False for a message seen before."""
-        last = interest.position
-        expected = 1 if interest.is_live else position.offset
+        last, topic, offset = interest.position, message.topic, position.offset
+        gap = None
         if last is not None and last.epoch == position.epoch:
-            expected = last.offset + 1
-            if position.offset < expected:
+            if offset <= last.offset:
                 self._counters.duplicates += 1
                 return False
+            if offset > last.offset + 1:
+                gap = _hole(topic, last, offset - 1)
+        elif interest.is_live:
+            gap = _new_life(topic, Position(position.epoch, offset - 1))
         interest.position = position
-        if position.offset > expected:
-            missed = position.offset - expected
-            gap = Gap(
-                message.topic, position.epoch, expected, position.offset - 1, missed
-            )
-            for subscriber in self.registry.targets(message.topic):
+        if gap is not None:
+            for subscriber in self.registry.targets(topic):
                 subscriber.tell(gap)
         return True
 
@@ -357,6 +372,16 @@ class Relay:
             interest.position = start
         interest.is_live = True
         interest.changed.set()
+
+
+def _hole(topic: str, last: Position, until: int) -> Gap:
+    """Return the gap behind the last message, up to an offset."""
+    return Gap(topic, last.epoch, last.offset + 1, until, until - last.offset)
+
+
+def _new_life(topic: str, until: Position) -> Gap:
+    """Return the gap of a stream that has begun anew, up to a position of that life."""
+    return Gap(topic, until.epoch, 0, until.offset, until.offset)
 
 
 def _cannot_go_back(name: str) -> UsageError:

@@ -89,6 +89,18 @@ class TracedNode:
         with span(self._tracer, DELIVER, message.topic, message.payload, parent):
             self._node.deliver(message, exclude)
 
+    def skip(self, topic: str, position: Position) -> None:
+        """See ``broker.backplane.Node``."""
+        self._node.skip(topic, position)
+
+    def down(self, reason: str) -> None:
+        """See ``broker.backplane.Node``."""
+        self._node.down(reason)
+
+    def up(self) -> None:
+        """See ``broker.backplane.Node``."""
+        self._node.up()
+
 
 class TracedLink:
     """A ``Link`` whose publishes and reads are spans; the rest goes through."""

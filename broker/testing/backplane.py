@@ -81,6 +81,15 @@ class _FaultyNode:
             faults.repeat_next -= 1
             self._node.deliver(message, exclude)
 
+    def skip(self, topic: str, position: Position) -> None:
+        self._node.skip(topic, position)
+
+    def down(self, reason: str) -> None:
+        self._node.down(reason)
+
+    def up(self) -> None:
+        self._node.up()
+
 
 class _FaultyLink:
     def __init__(self, faults: FaultyBackplane, link: Link) -> None:

@@ -1,0 +1,102 @@
+"""What a node makes of what its backplane says: holes, new lives, outages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from broker import Broker, Gap, Limits, MemoryBackplane, Message, Position, TopicRules
+from broker.backplane import Node
+from broker.memory import MemoryLink
+from tests.runtime.client_helpers import serving
+from tests.runtime.helpers import connected
+
+
+class Hand(MemoryBackplane):
+    """A backplane that says to its node what a test has it say.
+
+    Attributes:
+        node: the one that is connected.
+    """
+
+    node: Node
+
+    @asynccontextmanager
+    async def connect(
+        self, node: Node, limits: Limits
+    ) -> AsyncGenerator[MemoryLink, None]:
+        self.node = node
+        async with super().connect(node, limits) as link:
+            yield link
+
+
+def message(epoch: str, offset: int, topic: str = "t") -> Message:
+    return Message(topic, f"{epoch} {offset}", Position(epoch, offset))
+
+
+async def test_a_new_life_is_told_with_its_first_message() -> None:
+    """Even if that is its very first: of the old life nobody knows what is missing."""
+    backplane = Hand()
+    async with Broker(backplane) as broker, broker.subscribe("t") as subscription:
+        first = (await broker.publish("t", "a")).position
+        backplane.node.deliver(message("new", 1))
+        backplane.node.deliver(message("newer", 4))
+        got = [await subscription.receive() for _ in range(5)]
+        assert got == [
+            Message("t", "a", first),
+            Gap("t", "new", 0, 0, 0),
+            message("new", 1),
+            Gap("t", "newer", 0, 3, 3),
+            message("newer", 4),
+        ]
+
+
+async def test_what_is_lost_for_good_is_told_at_once() -> None:
+    backplane = Hand()
+    async with Broker(backplane) as broker, broker.subscribe("t") as subscription:
+        epoch = (await broker.publish("t", "a")).position.epoch
+        await subscription.receive()
+        node = backplane.node
+        node.skip("t", Position(epoch, 1))  # it has that
+        node.skip("t", Position(epoch, 4))
+        node.skip("t", Position(epoch, 3))
+        assert await subscription.receive() == Gap("t", epoch, 2, 4, 3)
+        node.deliver(message(epoch, 4))
+        node.deliver(message(epoch, 5))
+        assert await subscription.receive() == message(epoch, 5)
+        node.skip("t", Position("new", 0))
+        assert await subscription.receive() == Gap("t", "new", 0, 0, 0)
+        node.deliver(message("new", 1))
+        assert await subscription.receive() == message("new", 1)
+        node.skip("nobody's", Position("x", 9))
+        assert broker.statistics().waiting == 0
+
+
+async def test_outages_are_told_to_who_asks() -> None:
+    backplane = Hand()
+    async with Broker(backplane) as broker:
+        assert broker.statistics().is_backplane_up
+        backplane.node.down("a test")
+        assert not broker.statistics().is_backplane_up
+        backplane.node.up()
+        assert broker.statistics().is_backplane_up
+
+
+async def test_sessions_are_told_of_a_new_life() -> None:
+    backplane = Hand()
+    rules = [TopicRules(history_size=5)]
+    async with Broker(backplane, rules=rules) as broker:
+        async with connected(broker) as (client, session):
+            await session.subscribe("t")
+            async with serving(broker) as sdk:
+                await sdk.call("subscribe", channel="t")
+                backplane.node.skip("t", Position("new", 0))
+                push = (await sdk.next())["push"]
+                assert push["unsubscribe"]["code"] == 2500
+            with anyio.fail_after(100):
+                assert await client.receive() == (
+                    '{"type":"gap","topic":"t","epoch":"new",'
+                    '"first":0,"last":0,"missed":0}'
+                )
