@@ -19,8 +19,8 @@ from .driver import ServerSubscription
 from .ending import Ending, EndKind
 from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
-from .memory import MemoryBackplane
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
+from .schemes import backplane_for
 from .session import Session
 from .state.origins import Origins
 from .state.presence import Member
@@ -44,7 +44,8 @@ class Broker(AsyncContextManagerMixin):
     entered again after it was left; what it remembered is gone then.
 
     Args:
-        backplane: carries messages to other nodes; None for a node on its own.
+        backplane: carries messages to other nodes, or its URL; None for a node on its
+            own.
         rules: options by topic; the first that matches wins.
         limits: every bound.
         hooks: where the application takes part.
@@ -53,14 +54,15 @@ class Broker(AsyncContextManagerMixin):
             connect, with their visitors' cookies.
 
     Raises:
-        UsageError: an origin that is none.
+        UsageError: an origin that is none, or a URL that stands for no backplane.
+        ModuleNotFoundError: the backplane's extra is not installed; says which.
 
     Guarantees: README.md, "What it promises", each with its test.
     """
 
     def __init__(
         self,
-        backplane: Backplane | None = None,
+        backplane: Backplane | str | None = None,
         *,
         rules: Iterable[TopicRules] = (),
         limits: Limits | None = None,
@@ -69,7 +71,8 @@ class Broker(AsyncContextManagerMixin):
     ) -> None:
         self.limits = limits or Limits()
         self.hooks = hooks or Hooks()
-        self.backplane = MemoryBackplane() if backplane is None else backplane
+        url = "memory://" if backplane is None else backplane
+        self.backplane = backplane_for(url) if isinstance(url, str) else url
         self._rules = RuleBook(rules)
         self._running: Core | None = None
         self._has_run = False

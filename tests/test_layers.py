@@ -48,6 +48,7 @@ RUNTIME = {
     "presence",
     "relay",
     "running",
+    "schemes",
     "rpc",
     "server_api",
     "session",

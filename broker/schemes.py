@@ -1,0 +1,46 @@
+"""Which backplane a URL stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from .backplane import Backplane
+from .errors import UsageError
+from .memory import MemoryBackplane
+
+__all__ = ("GROUP", "backplane_for")
+
+# Distributions add schemes of their own: an entry point's name is the scheme, and what
+# it loads takes the URL and returns a backplane.
+GROUP = "asgi_broker.backplanes"
+
+
+def backplane_for(url: str) -> Backplane:
+    """Return the backplane that a URL stands for, such as ``redis://localhost:6379``.
+
+    Nothing is connected yet.
+
+    Raises:
+        UsageError: no URL, or a scheme that nothing installed knows. The message lists
+            those that are known, and has nothing else of the URL.
+        ModuleNotFoundError: its extra is not installed; says which.
+        UsageError: what the backplane itself has against the URL.
+    """
+    scheme, mark, _ = url.partition("://")
+    if not mark:
+        raise UsageError(f"no URL of a backplane: write one of {_list()}")
+    if scheme == "memory":
+        return MemoryBackplane()
+    for point in entry_points(group=GROUP, name=scheme):
+        make: Callable[[str], Any] = point.load()
+        made: Backplane = make(url)
+        return made
+    shown = ascii(scheme[:40])
+    raise UsageError(f"no backplane for {shown}: known are {_list()}")
+
+
+def _list() -> str:
+    names = {"memory", *(point.name for point in entry_points(group=GROUP))}
+    return ", ".join(f"{name}://" for name in sorted(names))
