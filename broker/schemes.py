@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backplane import Backplane
 from .errors import UsageError
 from .memory import MemoryBackplane
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = ("GROUP", "backplane_for")
 
@@ -33,7 +35,9 @@ def backplane_for(url: str) -> Backplane:
         raise UsageError(f"no URL of a backplane: write one of {_list()}")
     if scheme == "memory":
         return MemoryBackplane()
-    for point in entry_points(group=GROUP, name=scheme):
+    for point in _points():
+        if point.name != scheme:
+            continue
         make: Callable[[str], Any] = point.load()
         made: Backplane = make(url)
         return made
@@ -42,5 +46,12 @@ def backplane_for(url: str) -> Backplane:
 
 
 def _list() -> str:
-    names = {"memory", *(point.name for point in entry_points(group=GROUP))}
+    names = {"memory", *(point.name for point in _points())}
     return ", ".join(f"{name}://" for name in sorted(names))
+
+
+def _points() -> EntryPoints:
+    # Not at import: it takes 20 ms, and most brokers need none.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
