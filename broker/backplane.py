@@ -86,6 +86,10 @@ class Node(Protocol):
         """
         ...
 
+    def hear(self, news: bytes) -> None:
+        """Take what another node tells all. Never blocks and never raises."""
+        ...
+
     def up(self) -> None:
         """Take note that all that is subscribed is delivered again, without a hole."""
         ...
@@ -141,6 +145,12 @@ class Link(Protocol):
 
     async def clear_history(self, topic: str) -> None:
         """Forget a topic's messages; its position stays what it is."""
+        ...
+
+    async def tell(self, news: bytes) -> None:
+        """Have all other nodes hear something, once at most: who is out of reach now
+        will not hear it later.
+        """
         ...
 
     async def enter(self, topic: str, member: Member) -> bool:

@@ -11,11 +11,11 @@ import anyio
 import anyio.lowlevel
 from anyio import AsyncContextManagerMixin
 
+from . import orders
 from .backplane import Backplane, Page
 from .clients import Clients
 from .config import Limits, Overflow, RuleBook, TopicRules
 from .core import Core
-from .driver import ServerSubscription
 from .ending import Ending, EndKind
 from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
@@ -25,7 +25,7 @@ from .session import Session
 from .state.origins import Origins
 from .state.presence import Member
 from .stats import Statistics
-from .subscription import Subscription
+from .subscription import Subscription, check_bounds
 from .tasks import collapsing
 from .topics import check_pattern, check_topic, is_pattern, namespace_of
 from .transport import ConnectRequest, Frames, FrameT, Transport
@@ -81,7 +81,7 @@ class Broker(AsyncContextManagerMixin):
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
-        core = Core(self.limits, self._rules, self.hooks)
+        core = Core(self.limits, self._rules, self.hooks, self._clients.carry_out)
         with collapsing():
             async with (
                 self.backplane.connect(core, self.limits) as link,
@@ -195,13 +195,7 @@ class Broker(AsyncContextManagerMixin):
         is_plain = len(topics) == 1 and not is_pattern(topics[0])
         if (since is not None or recent) and not is_plain:
             raise UsageError("since and recent need one topic, not a pattern")
-        if max_messages is not None and max_messages < 1:
-            raise UsageError(f"max_messages must be > 0, not {max_messages}")
-        if max_bytes is not None and max_bytes < self.limits.max_message_bytes:
-            raise UsageError(
-                f"max_bytes is {max_bytes}: below Limits.max_message_bytes, "
-                "the largest message would never fit"
-            )
+        check_bounds(self.limits, max_messages, max_bytes)
         policies = {self._rules.of(topic).overflow for topic in topics}
         if overflow is None and len(policies) > 1:
             raise UsageError("the topics' rules disagree on overflow: pass overflow=")
@@ -251,9 +245,8 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             InvalidTopic, UsageError, BrokerClosed, BackplaneError.
         """
-        core = self._core()
         check_topic(topic)
-        return await core.link.members(topic)
+        return await self._core().link.members(topic)
 
     async def disconnect(
         self,
@@ -262,21 +255,22 @@ class Broker(AsyncContextManagerMixin):
         client: str | None = None,
         reason: str | None = None,
     ) -> int:
-        """End all sessions of a user, or one client's, on this node.
+        """End all sessions of a user, or one client's, on all nodes.
 
         Args:
             reason: for the client, at most 123 bytes.
 
         Returns:
-            How many were ended; their clients are being told (close code 4000).
+            How many of this node were ended; their clients are being told (close code
+            4000).
 
         Raises:
             UsageError: neither or both of ``user`` and ``client``.
         """
         if (user is None) == (client is None):
             raise UsageError("disconnect needs either user= or client=")
-        sessions = self._clients.ongoing(user, client)
-        return await self._clients.disconnect(sessions, reason)
+        order = orders.Disconnect(user=user, client=client, reason=reason)
+        return await self.order(order)
 
     async def subscribe_client(
         self,
@@ -289,7 +283,7 @@ class Broker(AsyncContextManagerMixin):
         data: str = "",
         expires_at: float | None = None,
     ) -> int:
-        """Subscribe all sessions of a user, or one client's, on this node.
+        """Subscribe all sessions of a user, or one client's, on all nodes.
 
         Neither rules nor hooks are asked. Clients of a protocol are told; those that
         have not said hello yet are left out.
@@ -301,7 +295,7 @@ class Broker(AsyncContextManagerMixin):
             expires_at: when it is over, likewise (s, Unix).
 
         Returns:
-            How many are subscribed now.
+            How many of this node are subscribed now.
 
         Raises:
             InvalidTopic, UsageError: a wrong topic, neither user nor client; nothing
@@ -309,33 +303,38 @@ class Broker(AsyncContextManagerMixin):
             BrokerError: what one of them met first, such as ``max_subscriptions``; the
                 others are subscribed.
         """
-        self._core()
         check_topic(topic)
-        subscription = ServerSubscription(
-            topic=topic, info=info, data=data, since=since, expires_at=expires_at
+        return await self.order(
+            orders.Subscribe(
+                user=user,
+                client=client,
+                topic=topic,
+                info=info,
+                data=data,
+                since=since,
+                expires_at=expires_at,
+            )
         )
-        sessions = self._clients.ongoing(user, client)
-        return await self._clients.subscribe(sessions, subscription)
 
     async def unsubscribe_client(
         self, topic: str, *, user: str | None = None, client: str | None = None
     ) -> int:
-        """End subscriptions of a user, or of one client, on this node.
+        """End subscriptions of a user, or of one client, on all nodes.
 
         What waits of the topic is let go of. Clients of a protocol are told, and do
         not subscribe again by themselves; others notice nothing but silence. A
         subscription that is only being made is not ended.
 
         Returns:
-            How many were ended.
+            How many of this node were ended.
 
         Raises:
             InvalidTopic, UsageError: a wrong topic, neither user nor client.
         """
-        self._core()
         check_topic(topic)
-        sessions = self._clients.ongoing(user, client)
-        return await self._clients.unsubscribe(sessions, topic)
+        return await self.order(
+            orders.Unsubscribe(user=user, client=client, topic=topic)
+        )
 
     async def refresh_client(
         self,
@@ -344,20 +343,39 @@ class Broker(AsyncContextManagerMixin):
         client: str | None = None,
         expires_at: float | None,
     ) -> int:
-        """Have connections end at another time than their tokens say, on this node.
+        """Have connections end at another time than their tokens say, on all nodes.
 
         Args:
             expires_at: s, Unix; None for never.
 
         Returns:
-            How many have an end: those that speak a protocol.
+            How many of this node have an end: those that speak a protocol.
 
         Raises:
             UsageError: neither user nor client.
         """
-        self._core()
-        sessions = self._clients.ongoing(user, client)
-        return await self._clients.refresh(sessions, expires_at)
+        order = orders.Refresh(user=user, client=client, expires_at=expires_at)
+        return await self.order(order)
+
+    async def order(self, order: orders.Order) -> int:
+        """Do something to clients on all nodes; for protocols and APIs.
+
+        Returns:
+            To how many of this node.
+
+        Raises:
+            UsageError: neither user nor client; nothing was done.
+            BrokerClosed: nothing was done.
+            BackplaneError: it was done here, and others may not have heard.
+            BrokerError: as the method says that stands for the order; the others have
+                heard.
+        """
+        link = self._core().link
+        try:
+            return await self._clients.carry_out(order)
+        finally:
+            if order.user is not None or order.client is not None:
+                await link.tell(orders.encode(order))
 
     async def clear_history(self, topic: str) -> None:
         """Forget the messages that a topic's history keeps; its position stays.
@@ -365,9 +383,8 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             InvalidTopic, UsageError, BrokerClosed, BackplaneError.
         """
-        core = self._core()
         check_topic(topic)
-        await core.link.clear_history(topic)
+        await self._core().link.clear_history(topic)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of this node.

@@ -10,6 +10,7 @@ from uuid import uuid4
 import anyio
 import anyio.lowlevel
 
+from . import orders
 from .admission import Admission
 from .config import Limits, Overflow
 from .core import Core
@@ -115,26 +116,36 @@ class Clients:
             if user is None or session.user == user
         ]
 
-    def ongoing(self, user: str | None, client: str | None) -> list[Session[Any]]:
-        """Return those of a user or a client that have not ended.
+    async def carry_out(self, order: orders.Order) -> int:
+        """Do to sessions of this node what an order says; returns to how many.
 
         Raises:
             UsageError: neither user nor client: never all at once, by mistake.
+            BrokerError: of a subscription, what one of them met first; the others are
+                subscribed.
         """
-        if user is None and client is None:
+        if order.user is None and order.client is None:
             raise UsageError("whose sessions? Give user= or client=")
-        found = self.of(user=user, client=client)
-        return [session for session in found if session.ending is None]
+        await anyio.lowlevel.checkpoint()
+        found = self.of(user=order.user, client=order.client)
+        ongoing = [session for session in found if session.ending is None]
+        match order:
+            case orders.Subscribe():
+                return await self._subscribe(ongoing, order.subscription())
+            case orders.Unsubscribe(topic=topic):
+                return sum(_unsubscribe(session, topic) for session in ongoing)
+            case orders.Refresh(expires_at=expires_at):
+                return sum(_refresh(session, expires_at) for session in ongoing)
+            case orders.Disconnect():
+                ending = Ending.of(EndKind.DISCONNECTED, order.reason, code=order.code)
+                ending_now = [s for s in ongoing if s.client_id not in order.spared]
+                for session in ending_now:
+                    session.end(ending, flush=True)
+                return len(ending_now)
 
-    async def subscribe(
+    async def _subscribe(
         self, sessions: Iterable[Session[Any]], subscription: ServerSubscription
     ) -> int:
-        """Subscribe clients; returns how many of them are, then.
-
-        Raises:
-            BrokerError: what one of them met first; the others are subscribed.
-        """
-        await anyio.lowlevel.checkpoint()
         done, problem = 0, None
         for session in sessions:
             try:
@@ -147,42 +158,6 @@ class Clients:
         if problem is not None:
             raise problem
         return done
-
-    async def unsubscribe(self, sessions: Iterable[Session[Any]], topic: str) -> int:
-        """End clients' subscriptions; returns how many there were."""
-        await anyio.lowlevel.checkpoint()
-        done = 0
-        for session in sessions:
-            if topic not in session.topics:
-                continue
-            done += 1
-            if session.driver is not None:
-                session.driver.unsubscribe(topic)
-            else:
-                session.drop(topic)
-        return done
-
-    async def refresh(
-        self, sessions: Iterable[Session[Any]], expires_at: float | None
-    ) -> int:
-        """Have connections end at that time; returns how many could be told so."""
-        await anyio.lowlevel.checkpoint()
-        done = 0
-        for session in sessions:
-            if session.driver is not None:
-                session.driver.refresh(expires_at)
-                done += 1
-        return done
-
-    async def disconnect(
-        self, sessions: Iterable[Session[Any]], reason: str | None
-    ) -> int:
-        """End sessions, behind what waits already; returns how many were."""
-        await anyio.lowlevel.checkpoint()
-        ongoing = [session for session in sessions if session.ending is None]
-        for session in ongoing:
-            session.end(Ending.of(EndKind.DISCONNECTED, reason), flush=True)
-        return len(ongoing)
 
     def check_deadlines(self, now: float) -> None:
         """End what has waited long enough (s, monotonic)."""
@@ -213,3 +188,20 @@ async def _subscribe(session: Session[Any], subscription: ServerSubscription) ->
         authorized=True,
         info=subscription.info,
     )
+
+
+def _unsubscribe(session: Session[Any], topic: str) -> bool:
+    if topic not in session.topics:
+        return False
+    if session.driver is not None:
+        session.driver.unsubscribe(topic)
+    else:
+        session.drop(topic)
+    return True
+
+
+def _refresh(session: Session[Any], expires_at: float | None) -> bool:
+    if session.driver is None:
+        return False
+    session.driver.refresh(expires_at)
+    return True

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from heapq import heapify, heappop
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
+from . import orders
 from .backplane import Link, Publication
 from .batching import Batcher
 from .config import Limits, Overflow, RuleBook
@@ -54,6 +56,9 @@ class QueueOwner(Protocol):
 class Core:
     """The running parts of one broker, from when it is entered until it is left.
 
+    Args:
+        obey: carries out what another node asks of all.
+
     Attributes:
         batcher: wakes the writers whose wire format joins messages.
         last_joined: what their clients may share.
@@ -63,10 +68,17 @@ class Core:
         is_backplane_up: other nodes can be reached.
     """
 
-    def __init__(self, limits: Limits, rules: RuleBook, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        rules: RuleBook,
+        hooks: Hooks,
+        obey: Callable[[orders.Order], Awaitable[object]],
+    ) -> None:
         self.limits = limits
         self.rules = rules
         self.hooks = hooks
+        self._obey = obey
         self.budget = Budget(limits.max_queued_bytes)
         self.counters = Counters()
         self.relay = Relay(
@@ -120,7 +132,7 @@ class Core:
             self.relay.close()
             self.batcher.close()
 
-    def see_off(self, farewell: Callable[[], Awaitable[None]]) -> anyio.Event:
+    def see_off(self, farewell: Callable[[], Awaitable[object]]) -> anyio.Event:
         """Run a session's farewell in a task of the broker's own, for ``grace_s``.
 
         Returns:
@@ -176,6 +188,17 @@ class Core:
         """Note that it is back; see ``Node``."""
         self.is_backplane_up = True
         logger.info("the backplane is up again")
+
+    def hear(self, news: bytes) -> None:
+        """Carry out what another node asks of all; see ``Node``."""
+        try:
+            order = orders.decode(news)
+        except ValueError as error:
+            logger.warning(
+                "another node asks for what this version cannot do: %s", error
+            )
+        else:
+            self.see_off(partial(self._obey, order))
 
     def relieve(self) -> None:
         """End those with the most queued bytes until the budget holds."""

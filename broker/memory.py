@@ -37,7 +37,7 @@ class MemoryBackplane:
     """
 
     def __init__(self) -> None:
-        self._links = 0
+        self._links: dict[MemoryLink, None] = {}
         self._forget(Limits())
 
     @asynccontextmanager
@@ -46,14 +46,14 @@ class MemoryBackplane:
     ) -> AsyncGenerator[MemoryLink, None]:
         if not self._links:
             self._forget(limits)
-        self._links += 1
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._sweep, name="broker: memory backplane sweep")
             link = MemoryLink(self, node)
+            self._links[link] = None
             try:
                 yield link
             finally:
-                self._links -= 1
+                del self._links[link]
                 link.forget()
                 tasks.cancel_scope.cancel()
 
@@ -183,6 +183,12 @@ class MemoryLink:
         history = self._backplane._streams.find(topic)
         if history is not None:
             history.clear()
+
+    async def tell(self, news: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        for link in self._backplane._links:
+            if link is not self:
+                link._node.hear(news)
 
     async def enter(self, topic: str, member: Member) -> bool:
         await anyio.lowlevel.checkpoint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
@@ -13,6 +13,7 @@ from uuid import uuid4
 import anyio.lowlevel
 from msgspec import Raw
 
+from . import orders
 from .broker import Broker
 from .client_protocol import ClientError
 from .client_queries import history_of, members_of
@@ -187,14 +188,13 @@ class ServerApi:
         """
         _check_target(request)
         user, client = request.user or None, request.client or None
-        if not request.expired:
+        if request.expired:
+            told = orders.Disconnect(user=user, client=client, code=EXPIRED.code)
+            await self._broker.order(told)
+        else:
             await self._broker.refresh_client(
                 user=user, client=client, expires_at=request.expire_at or None
             )
-            return api.Done()
-        ending = replace(Ending.of(EndKind.DISCONNECTED), code=EXPIRED.code)
-        for session in self._broker.sessions(user=user, client=client):
-            session.end(ending, flush=True)
         return api.Done()
 
     async def disconnect(self, request: api.Disconnect) -> api.Done:
@@ -205,14 +205,16 @@ class ServerApi:
                 protocol's or the application's.
         """
         _check_target(request)
-        ending = _ending(request.disconnect or api.DisconnectTold())
-        sessions = self._broker.sessions(
-            user=request.user or None, client=request.client or None
+        told = request.disconnect or api.DisconnectTold()
+        await self._broker.order(
+            orders.Disconnect(
+                user=request.user or None,
+                client=request.client or None,
+                code=_checked_code(told.code),
+                reason=told.reason or None,
+                spared=tuple(request.whitelist),
+            )
         )
-        await anyio.lowlevel.checkpoint()
-        for session in sessions:
-            if session.client_id not in request.whitelist:
-                session.end(ending, flush=True)
         return api.Done()
 
     async def presence(self, request: api.Presence) -> frames.PresenceResult:
@@ -398,13 +400,13 @@ def _check_target(
         raise api.bad_request("user is missing, or client")
 
 
-def _ending(told: api.DisconnectTold) -> Ending:
-    usual = Ending.of(EndKind.DISCONNECTED, told.reason or None)
-    if not told.code:
-        return usual
-    if told.code not in CUSTOM_CODES:
+def _checked_code(code: int) -> int | None:
+    if not code:
+        return None
+    if code not in CUSTOM_CODES:
         raise api.bad_request("a disconnect code is 3000 to 4999")
-    if told.code == usual.code:
+    usual = Ending.of(EndKind.DISCONNECTED).code
+    if code == usual:
         # It stands for 3503 to clients of the protocol.
-        raise api.bad_request(f"disconnect code {usual.code} is the broker's own")
-    return replace(usual, code=told.code)
+        raise api.bad_request(f"disconnect code {usual} is the broker's own")
+    return code

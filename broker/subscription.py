@@ -9,14 +9,15 @@ from uuid import uuid4
 import anyio
 import anyio.lowlevel
 
+from .config import Limits
 from .core import Core
-from .errors import SlowConsumer
+from .errors import SlowConsumer, UsageError
 from .message import Item, Position
 from .state.outbox import Outbox
 from .subscriber import Subscriber
 from .wakeup import Wakeup
 
-__all__ = ("Subscription",)
+__all__ = ("Subscription", "check_bounds")
 
 
 class Subscription:
@@ -150,3 +151,20 @@ class Subscription:
         """Let go of everything: the block has been left."""
         self.end(anyio.ClosedResourceError())
         self._subscriber.clear()
+
+
+def check_bounds(
+    limits: Limits, max_messages: int | None, max_bytes: int | None
+) -> None:
+    """Refuse bounds of an outbox that are out of range.
+
+    Raises:
+        UsageError: says which, and why.
+    """
+    if max_messages is not None and max_messages < 1:
+        raise UsageError(f"max_messages must be > 0, not {max_messages}")
+    if max_bytes is not None and max_bytes < limits.max_message_bytes:
+        raise UsageError(
+            f"max_bytes is {max_bytes}: below Limits.max_message_bytes, "
+            "the largest message would never fit"
+        )

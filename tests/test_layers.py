@@ -45,6 +45,7 @@ RUNTIME = {
     "framing",
     "hooks",
     "memory",
+    "orders",
     "presence",
     "relay",
     "running",

@@ -93,6 +93,10 @@ class TracedNode:
         """See ``broker.backplane.Node``."""
         self._node.skip(topic, position)
 
+    def hear(self, news: bytes) -> None:
+        """See ``broker.backplane.Node``."""
+        self._node.hear(news)
+
     def down(self, reason: str) -> None:
         """See ``broker.backplane.Node``."""
         self._node.down(reason)
@@ -143,6 +147,10 @@ class TracedLink:
     async def clear_history(self, topic: str) -> None:
         """See ``broker.backplane.Link``."""
         await self._link.clear_history(topic)
+
+    async def tell(self, news: bytes) -> None:
+        """See ``broker.backplane.Link``."""
+        await self._link.tell(news)
 
     async def enter(self, topic: str, member: Member) -> bool:
         """See ``broker.backplane.Link``."""

@@ -84,6 +84,10 @@ class _FaultyNode:
     def skip(self, topic: str, position: Position) -> None:
         self._node.skip(topic, position)
 
+    def hear(self, news: bytes) -> None:
+        if not self._faults.is_cut:
+            self._node.hear(news)
+
     def down(self, reason: str) -> None:
         self._node.down(reason)
 
@@ -124,6 +128,10 @@ class _FaultyLink:
     async def clear_history(self, topic: str) -> None:
         await self._faults.fault(f"clear_history {topic}")
         await self._link.clear_history(topic)
+
+    async def tell(self, news: bytes) -> None:
+        await self._faults.fault("tell")
+        await self._link.tell(news)
 
     async def enter(self, topic: str, member: Member) -> bool:
         await self._faults.fault(f"enter {topic}")
