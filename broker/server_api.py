@@ -55,7 +55,7 @@ class ServerApi:
     """Carries out the requests of Centrifugo's server API on one broker.
 
     Whoever may call it may do anything: neither the rules' ``publish`` nor a hook is
-    asked. What it does to sessions it does to those of this node.
+    asked. What it does to sessions it does on all nodes.
 
     Args:
         name: of this node, for ``info``; "" for a random one.
