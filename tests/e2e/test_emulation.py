@@ -154,14 +154,15 @@ def test_a_listener_that_vanishes(
 
 
 def test_requests_on_one_connection(server: Server) -> None:
-    """One after the other: as many as it likes. Who does not wait gets one answer."""
+    """One after the other: as many as it likes. Who does not wait may get one answer."""
     once = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with raw_client(server, b"") as sock:
         for _ in range(3):
             sock.sendall(once)
             read_until(sock, lambda data: data.endswith(b"}"))
         sock.sendall(once + once)
-        assert read_until(sock, lambda _: False).count(b"HTTP/1.1 200") == 1
+        # Both, if the first was on its way before the second was looked at.
+        assert read_until(sock, lambda _: False).count(b"HTTP/1.1 200") in (1, 2)
 
 
 def test_bodies_that_are_none(server: Server, sdk: Path) -> None:
