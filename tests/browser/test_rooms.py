@@ -16,11 +16,14 @@ from tests.serving import PATIENCE_S, Server, wait_until
 
 from .tabs import Browser, Tab
 
-pytestmark = [
-    pytest.mark.browser,
-    # uvloop has the same server code as asyncio: test_pages.py shows that it works.
-    pytest.mark.parametrize("server", ["serve-asyncio", "serve-trio"], indirect=True),
-]
+pytestmark = pytest.mark.browser
+
+# uvloop has the same server code as asyncio: test_pages.py shows that it works. What is
+# the page's own business is looked at on one loop, to save the time.
+on_both_loops = pytest.mark.parametrize(
+    "server", ["serve-asyncio", "serve-trio"], indirect=True
+)
+on_one_loop = pytest.mark.parametrize("server", ["serve-asyncio"], indirect=True)
 
 ROOT = Path(__file__).parents[2]
 SDK = ROOT / "adapters" / "pages" / "sdk"
@@ -101,6 +104,7 @@ def wait_typing(tab: Tab, expected: str) -> None:
     tab.wait(lambda: tab.find("typing").text == expected, f"typing {expected!r}")
 
 
+@on_both_loops
 def test_two_tabs_chat_and_a_third_reads_it_later(
     enter: Enter, browser: Browser
 ) -> None:
@@ -116,6 +120,7 @@ def test_two_tabs_chat_and_a_third_reads_it_later(
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_what_is_said_while_history_is_on_its_way_is_shown_once(
     enter: Enter, server: Server, room: str, browser: Browser
 ) -> None:
@@ -137,6 +142,7 @@ def test_what_is_said_while_history_is_on_its_way_is_shown_once(
     assert browser.complaints() == []
 
 
+@on_both_loops
 def test_presence_follows_who_comes_renames_and_goes(
     enter: Enter, browser: Browser
 ) -> None:
@@ -154,6 +160,7 @@ def test_presence_follows_who_comes_renames_and_goes(
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_rooms_are_apart(enter: Enter, room: str, browser: Browser) -> None:
     ada, ben = enter("Ada"), enter("Ben")
     ada.say("In the first")
@@ -174,6 +181,7 @@ def test_rooms_are_apart(enter: Enter, room: str, browser: Browser) -> None:
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_typing_is_seen_by_others_alone_and_ends(
     enter: Enter, browser: Browser
 ) -> None:
@@ -190,6 +198,7 @@ def test_typing_is_seen_by_others_alone_and_ends(
     assert browser.complaints() == []
 
 
+@on_both_loops
 def test_a_dropped_connection_comes_back_and_resumes(
     enter: Enter, browser: Browser
 ) -> None:
@@ -215,6 +224,7 @@ def test_a_dropped_connection_comes_back_and_resumes(
     assert browser.complaints() == []
 
 
+@on_both_loops
 def test_who_was_away_too_long_is_told_so(enter: Enter, browser: Browser) -> None:
     """More was said than the server keeps: the list begins anew."""
     ada, ben = enter("Ada"), enter("Ben")
@@ -234,6 +244,7 @@ def test_who_was_away_too_long_is_told_so(enter: Enter, browser: Browser) -> Non
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_after_a_restart_the_page_says_that_history_is_new(
     own_server: Server, browser: Browser
 ) -> None:
@@ -248,6 +259,7 @@ def test_after_a_restart_the_page_says_that_history_is_new(
     tab.wait_last("You: after")
 
 
+@on_one_loop
 def test_markup_is_shown_as_text(enter: Enter) -> None:
     """In messages, in names, and in who is typing."""
     markup = "<img src=x onerror=\"document.title='owned'\">"
@@ -264,6 +276,7 @@ def test_markup_is_shown_as_text(enter: Enter) -> None:
         assert tab.run("return document.title") == "Rooms"
 
 
+@on_one_loop
 def test_whatever_others_publish_is_shown(
     enter: Enter, server: Server, room: str, browser: Browser
 ) -> None:
@@ -285,6 +298,7 @@ def test_whatever_others_publish_is_shown(
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_the_page_names_the_sdk(enter: Enter, server: Server) -> None:
     """The version that is pinned, under a licence that one can read."""
     tab = enter("Ada")
@@ -296,6 +310,7 @@ def test_the_page_names_the_sdk(enter: Enter, server: Server) -> None:
     assert "MIT License" in licence.text
 
 
+@on_one_loop
 def test_without_the_sdk_the_page_says_what_to_run(
     server: Server, browser: Browser
 ) -> None:
@@ -313,6 +328,7 @@ def test_without_the_sdk_the_page_says_what_to_run(
     assert all("/sdk/" in each for each in browser.complaints())
 
 
+@on_one_loop
 def test_the_page_fits_small_screens(enter: Enter, browser: Browser) -> None:
     """No scrolling but that of the lists, with a long name and a long message too."""
     tab = enter("A" * 40)
@@ -332,6 +348,7 @@ def test_the_page_fits_small_screens(enter: Enter, browser: Browser) -> None:
     assert browser.complaints() == []
 
 
+@on_one_loop
 def test_three_in_a_room(server: Server, browser: Browser) -> None:
     """One of them was away for a while, and all end up with the same.
 

@@ -154,7 +154,7 @@ def test_a_listener_that_vanishes(
 
 
 def test_requests_on_one_connection(server: Server) -> None:
-    """One after the other: as many as it likes. Who does not wait may get one answer."""
+    """One after the other, as many as it likes. Who does not wait may get one only."""
     once = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with raw_client(server, b"") as sock:
         for _ in range(3):

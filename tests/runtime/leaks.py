@@ -16,11 +16,13 @@ SESSIONS = 10_000
 AT_ONCE = 500
 
 
-def check_empty(broker: Broker, backplane: MemoryBackplane) -> None:
+def check_empty(
+    broker: Broker, backplane: MemoryBackplane, sessions: int = SESSIONS
+) -> None:
     """Of what came and went, nothing is known any more."""
     now = broker.statistics()
     assert now.sessions == now.topics == now.queued_bytes == now.leaving == 0
-    assert sum(now.totals.ended.values()) == SESSIONS
+    assert sum(now.totals.ended.values()) == sessions
     core = broker._core()
     assert not core.owners
     assert not core.relay._interests
