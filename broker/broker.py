@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any, Self
 
@@ -82,7 +82,8 @@ class Broker(AsyncContextManagerMixin):
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
         core = Core(self.limits, self._rules, self.hooks, self._clients.carry_out)
-        with collapsing():
+        # If the backplane cannot be connected, nothing else closes it.
+        with collapsing(), closing(core):
             async with (
                 self.backplane.connect(core, self.limits) as link,
                 core.running(link) as tasks,

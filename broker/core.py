@@ -129,8 +129,12 @@ class Core:
         finally:
             self._link = None
             self._tasks = None
-            self.relay.close()
-            self.batcher.close()
+            self.close()
+
+    def close(self) -> None:
+        """Free everything; also if it never ran. Idempotent."""
+        self.relay.close()
+        self.batcher.close()
 
     def see_off(self, farewell: Callable[[], Awaitable[object]]) -> anyio.Event:
         """Run a session's farewell in a task of the broker's own, for ``grace_s``.

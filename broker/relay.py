@@ -13,6 +13,7 @@ from .backplane import Link
 from .config import Overflow, RuleBook
 from .errors import (
     BackplaneError,
+    BrokerClosed,
     LimitExceeded,
     RecoveryImpossible,
     SlowConsumer,
@@ -68,12 +69,14 @@ class _Interest:
         self.is_live = False
         self.position: Position | None = None
         self.changed = anyio.Event()
-        self.error: BackplaneError | LimitExceeded | None = None
+        self.error: BackplaneError | BrokerClosed | LimitExceeded | None = None
 
     def check(self) -> None:
         """Raise what went wrong, afresh for each who asks."""
         if isinstance(self.error, LimitExceeded):
             raise LimitExceeded(self.error.name, self.error.limit) from self.error
+        if isinstance(self.error, BrokerClosed):
+            raise BrokerClosed(str(self.error)) from self.error
         if self.error is not None:
             raise BackplaneError(str(self.error)) from self.error
 
@@ -114,7 +117,10 @@ class Relay:
             await self._serve(link, name)
 
     def close(self) -> None:
-        """Free the wake-up stream; ``run`` has ended."""
+        """Free the wake-up stream, and who waits; ``run`` has ended. Idempotent."""
+        for interest in self._interests.values():
+            interest.error = interest.error or BrokerClosed("the broker has closed")
+            interest.changed.set()
         self._changed.close()
 
     async def attach(
@@ -136,6 +142,7 @@ class Relay:
 
         Raises:
             BackplaneError: the link failed; the subscriber is not attached.
+            BrokerClosed: the broker has closed meanwhile; likewise.
             LimitExceeded: ``max_topics`` are in use; likewise.
             SlowConsumer: more came while history was read than its outbox holds; it
                 is not attached.

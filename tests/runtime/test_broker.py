@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import anyio
@@ -25,9 +29,11 @@ from broker import (
     TopicRules,
     UsageError,
 )
+from broker.backplane import Node
+from broker.memory import MemoryLink
 from broker.testing import FaultyBackplane
 
-from .helpers import connected, payloads, pos, take_all
+from .helpers import LONG_S, connected, payloads, pos, take_all
 
 KEEP = [TopicRules(history_size=3, history_ttl_s=60)]
 
@@ -498,3 +504,43 @@ async def test_a_client_that_subscribes_one_topic_too_many_ends_alone() -> None:
             assert client.close_reason == "max_topics is 1, and all are in use"
         async with broker.subscribe("b"):
             assert broker.is_running
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_closing_ends_who_is_still_subscribing(fails: bool) -> None:
+    """The backplane has not confirmed yet, and now never will."""
+    faults = FaultyBackplane()
+    faults.delay_s = 10 * LONG_S
+    broker = Broker(faults)
+
+    async def subscribe() -> None:
+        with pytest.raises(BrokerClosed):
+            async with broker.subscribe("a"):
+                pass
+
+    with anyio.fail_after(LONG_S):
+        async with anyio.create_task_group() as tasks:
+            with pytest.raises(RuntimeError) if fails else nullcontext():
+                async with broker:
+                    tasks.start_soon(subscribe)
+                    await anyio.wait_all_tasks_blocked()
+                    if fails:
+                        raise RuntimeError("the block has failed")
+
+
+async def test_a_backplane_that_cannot_be_connected_leaves_nothing_open() -> None:
+    class Unreachable(MemoryBackplane):
+        @asynccontextmanager
+        async def connect(
+            self, node: Node, limits: Limits
+        ) -> AsyncGenerator[MemoryLink, None]:
+            raise BackplaneError("nobody answers")
+            yield
+
+    broker = Broker(Unreachable())
+    with pytest.raises(BackplaneError, match="nobody answers"):
+        async with broker:
+            pass
+    with warnings.catch_warnings():  # streams that were left open warn when they go
+        warnings.simplefilter("error")
+        gc.collect()
