@@ -139,7 +139,9 @@ class Broker(AsyncContextManagerMixin):
             MessageTooLarge: over ``Limits.max_message_bytes``; nothing was published.
             UsageError: a payload that is neither; a broker that was not entered.
             BrokerClosed: the broker is closing or closed; nothing was published.
-            BackplaneError: the link to the other nodes failed; not published.
+            BackplaneError: the link to the other nodes failed. Over a network nobody
+                knows whether it was published: do it again with the same
+                ``message_id``.
 
         Cancellation: with the in-memory backplane, nothing was published.
         """
@@ -270,7 +272,8 @@ class Broker(AsyncContextManagerMixin):
         """
         if (user is None) == (client is None):
             raise UsageError("disconnect needs either user= or client=")
-        order = orders.Disconnect(user=user, client=client, reason=reason)
+        told = Ending.of(EndKind.DISCONNECTED, reason).reason  # cut, and valid
+        order = orders.Disconnect(user=user, client=client, reason=told)
         return await self.order(order)
 
     async def subscribe_client(
@@ -371,12 +374,12 @@ class Broker(AsyncContextManagerMixin):
             BrokerError: as the method says that stands for the order; the others have
                 heard.
         """
-        link = self._core().link
+        link, news = self._core().link, orders.encode(order)
         try:
             return await self._clients.carry_out(order)
         finally:
             if order.user is not None or order.client is not None:
-                await link.tell(orders.encode(order))
+                await link.tell(news)
 
     async def clear_history(self, topic: str) -> None:
         """Forget the messages that a topic's history keeps; its position stays.

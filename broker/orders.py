@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeAlias
 
 import msgspec
@@ -75,8 +76,11 @@ class Refresh(_Order, frozen=True, kw_only=True, tag="refresh"):
 
 Order: TypeAlias = Disconnect | Subscribe | Unsubscribe | Refresh
 
-encode = msgspec.msgpack.Encoder().encode
-_decoder: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+
+def encode(order: Order) -> bytes:
+    """Return an order for other nodes."""
+    # Python's own JSON: it carries any str, also what no UTF-8 has a place for.
+    return json.dumps(msgspec.to_builtins(order)).encode()
 
 
 def decode(news: bytes) -> Order:
@@ -85,4 +89,8 @@ def decode(news: bytes) -> Order:
     Raises:
         ValueError: it is none that this version knows.
     """
-    return _decoder.decode(news)
+    try:
+        order: Order = msgspec.convert(json.loads(news), Order)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    return order

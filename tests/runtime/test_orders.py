@@ -122,7 +122,21 @@ async def test_never_all_by_mistake() -> None:
         assert (session.ending, session.topics) == (None, [])
 
 
-@pytest.mark.parametrize("news", [b"", b"\xc1", b"\x80", b"\x81\xa4type\xa3new"])
+async def test_users_may_be_called_anything() -> None:
+    """Also what no UTF-8 has a place for; a reason for the client is made valid."""
+    user = "\ud800"
+    async with (
+        two_nodes() as (one, other, _),
+        connected(other, user=user) as (_, there),
+    ):
+        await one.disconnect(user=user, reason="\ud800!")
+        with anyio.fail_after(10):
+            assert (await there.wait_ended()).reason == "?!"
+
+
+@pytest.mark.parametrize(
+    "news", [b"", b"\xff", b"{}", b'{"type":"new"}', b"[" * 99_999]
+)
 async def test_what_is_no_order_changes_nothing(
     news: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
