@@ -18,6 +18,7 @@ serve: $(READY)
 
 test: $(READY)
 	@scripts/install-browser
+	@scripts/install-engines
 	@scripts/vendor-sdk
 	@scripts/run-tests $(BIN)/python
 

@@ -99,7 +99,8 @@ class Link(Protocol):
     """One node's connection to its backplane.
 
     Methods may be called concurrently, and each is a checkpoint. All raise
-    ``BackplaneError`` when the link has failed; then nothing has changed.
+    ``BackplaneError`` when the link has failed; over a network it is then not known
+    whether it was done: publish again with the same ``message_id``.
     """
 
     async def subscribe(self, name: str, rules: TopicRules) -> Position | None:

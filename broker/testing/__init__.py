@@ -2,11 +2,13 @@
 
 from .backplane import FaultyBackplane
 from .clock import virtual_clock
+from .conformance import check_backplane
 from .transport import MemoryClient, memory_transport
 
 __all__ = (
     "FaultyBackplane",
     "MemoryClient",
+    "check_backplane",
     "memory_transport",
     "virtual_clock",
 )

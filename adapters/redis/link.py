@@ -1,0 +1,233 @@
+"""One node's link to Redis: what a broker asks of it, and how it stays up."""
+
+from __future__ import annotations
+
+import logging
+import random
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import count
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+
+from broker.backplane import Node, Page, Publication, Published
+from broker.config import Limits, TopicRules
+from broker.errors import BackplaneError, LimitExceeded, RecoveryImpossible
+from broker.message import Position
+from broker.state.presence import Member
+from broker.topics import is_pattern
+
+from .codec import Names, encode_body
+from .following import Following, Poisoned, decode_entries, history_ms, keep_ms
+from .presence import Leases
+from .scripts import CLEAR, PUBLISH, READ
+from .wire import LINK_ERRORS, Address, Wire, open_wire, reason_of
+
+__all__ = ("RedisLink", "Settings")
+
+logger = logging.getLogger("broker.redis")
+
+# Between two tries to connect; doubled each time, and jittered, so that a server that
+# comes back does not meet all nodes at once.
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``RedisBackplane`` was told, checked; see there."""
+
+    address: Address
+    names: Names
+    heartbeat_s: float
+    compare_s: float
+    lease_s: float
+    is_strict: bool
+
+
+class RedisLink:
+    """A node's link; ``Link`` says what each method promises.
+
+    A call whose answer is lost raises ``BackplaneError`` although it may have been
+    done: publish again with the same ``message_id``, and it is done once.
+
+    Attributes:
+        ready: set when it is up for the first time.
+        problem: why it is not up, or was not the last time.
+    """
+
+    def __init__(self, settings: Settings, node: Node, limits: Limits) -> None:
+        self.ready = anyio.Event()
+        self.problem = "no answer"
+        self._settings = settings
+        self._names = settings.names
+        self._node = node
+        self._limits = limits
+        self._strict = int(settings.is_strict)
+        self._id = uuid4().hex[:16].encode()
+        life = self._id.decode()
+        self._epochs = (f"{life}{number:x}" for number in count(1))
+        self._poisoned = Poisoned()
+        self._following = Following(
+            settings.names,
+            node,
+            self._epochs,
+            is_strict=settings.is_strict,
+            poisoned=self._poisoned,
+        )
+        self._leases = Leases(settings.names, settings.lease_s, self._poisoned)
+        self._wire: Wire | None = None  # while all is live
+
+    @property
+    def poisoned(self) -> int:
+        """Values under our names that no broker has written; they were skipped."""
+        return self._poisoned.count
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        tries = 0
+        while True:
+            try:
+                async with open_wire(self._settings.address, self._names.news) as wire:
+                    await self._use(wire)
+            except* LINK_ERRORS as group:
+                self.problem = reason_of(group)
+            if self._wire is not None:
+                self._wire = None
+                tries = 0
+                self._node.down(self.problem)
+            elif not tries:
+                logger.warning("cannot connect to Redis: %s; trying on", self.problem)
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))
+            tries += 1
+            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
+
+    async def _use(self, wire: Wire) -> None:
+        """Go live on new connections, and stay so until one fails: it always raises."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, wire, name="broker: redis pushes")
+            tasks.start_soon(self._beat, wire, name="broker: redis heartbeat")
+            await self._following.resume(wire)
+            await self._leases.renew(wire)
+            self._wire = wire
+            if self.ready.is_set():
+                self._node.up()
+            self.ready.set()
+            compare_s = self._settings.compare_s
+            tasks.start_soon(
+                self._following.keep_up, wire, name="broker: redis catch-up"
+            )
+            tasks.start_soon(
+                self._following.compare, wire, compare_s, name="broker: redis compare"
+            )
+            tasks.start_soon(self._renew, wire, name="broker: redis leases")
+
+    async def _read(self, wire: Wire) -> None:
+        async with aclosing(wire.messages()) as messages:
+            news = self._names.news.encode()
+            async for by_pattern, channel, data in messages:
+                if channel == news:
+                    self._hear(data)
+                else:
+                    self._following.push(by_pattern, channel, data)
+
+    def _hear(self, data: bytes) -> None:
+        sender, _, news = data.partition(b" ")
+        if sender != self._id:  # all nodes hear it, and this one has told it
+            self._node.hear(news)
+
+    async def _beat(self, wire: Wire) -> None:
+        while True:
+            await anyio.sleep(self._settings.heartbeat_s)
+            await wire.pass_fence()
+            await wire.ping()
+
+    async def _renew(self, wire: Wire) -> None:
+        while True:
+            await anyio.sleep(self._settings.lease_s / 3)
+            await self._leases.renew(wire)
+
+    def _live(self) -> Wire:
+        if self._wire is None:
+            raise BackplaneError(f"the link to Redis is down: {self.problem}")
+        return self._wire
+
+    async def subscribe(self, name: str, rules: TopicRules) -> Position | None:
+        """Cancellation: the name is not subscribed."""
+        wire = self._live()
+        limit = self._limits.max_topics
+        if not is_pattern(name) and len(self._following) >= limit:
+            raise LimitExceeded("max_topics", limit)
+        return await self._following.subscribe(wire, name, rules)
+
+    async def unsubscribe(self, name: str) -> None:
+        """Never fails: what is down is not subscribed again when it comes up."""
+        await anyio.lowlevel.checkpoint()
+        self._following.unsubscribe(name)
+
+    async def publish(self, publication: Publication) -> Published:
+        topic, rules = publication.topic, publication.rules
+        keys = [*self._names.stream(topic), self._names.channel(topic)]
+        if publication.message_id is not None:
+            keys.append(self._names.message_id(topic, publication.message_id))
+        arguments = [
+            self._strict,
+            next(self._epochs),
+            keep_ms(rules),
+            encode_body(publication),
+            publication.size_bytes,
+            rules.history_size,
+            rules.history_bytes,
+            history_ms(rules),
+            max(1, round(self._limits.idempotency_s * 1000)),
+        ]
+        answer = await self._live().call(PUBLISH, keys, arguments)
+        epoch, offset, duplicate = answer
+        return Published(Position(epoch.decode(), offset), bool(duplicate))
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Page:
+        after = "" if since is None else since.offset
+        count = -1 if limit is None else limit
+        arguments = [self._strict, after, count, int(reverse)]
+        answer = await self._live().call(READ, self._names.stream(topic), arguments)
+        if answer is None:
+            if since is not None:
+                raise RecoveryImpossible(f"nothing is remembered of {topic}")
+            return Page([], None)
+        epoch, offset, kept_from, entries = answer
+        top = Position(epoch.decode(), offset)
+        found = decode_entries(topic, top.epoch, entries, self._poisoned)
+        if since is not None and not (
+            since.epoch == top.epoch
+            and kept_from <= since.offset + 1 <= top.offset + 1
+            and len(found) == len(entries)
+        ):
+            raise RecoveryImpossible(f"not all messages after {since} are kept")
+        return Page([each.message for each in found], top)
+
+    async def clear_history(self, topic: str) -> None:
+        keys = self._names.stream(topic)
+        await self._live().call(CLEAR, keys, [self._strict])
+
+    async def tell(self, news: bytes) -> None:
+        await self._live().publish(self._names.news, self._id + b" " + news)
+
+    async def enter(self, topic: str, member: Member) -> bool:
+        return await self._leases.enter(self._live(), topic, member)
+
+    async def leave(self, topic: str, client_id: str) -> bool:
+        """Down or not, the member's lease is not renewed any more."""
+        self._leases.disown(topic, client_id)
+        return await self._leases.leave(self._live(), topic, client_id)
+
+    async def members(self, topic: str) -> list[Member]:
+        return await self._leases.members(self._live(), topic)

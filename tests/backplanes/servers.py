@@ -1,0 +1,118 @@
+"""Real engines for the tests: private servers on loopback, stopped by pid."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.serving import free_port, wait_until
+
+__all__ = ("HAS_REDIS", "RedisServer")
+
+HAS_REDIS = shutil.which("redis-server") is not None
+PATIENCE_S = 30.0
+
+
+class RedisServer:
+    """One redis-server; a context manager. It may be killed and started again.
+
+    Args:
+        folder: for its files.
+        persists: it writes and syncs each change before it answers.
+        password: that clients must give; None for no password.
+        certificate: with it, only TLS is spoken; its key is in the same file.
+
+    Attributes:
+        port: on the loopback address.
+        url: of its database 0.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        persists: bool = False,
+        password: str | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._certificate = certificate
+        self._password = password
+        self._folder = folder
+        self._options = ["--appendonly", "no"]
+        if persists:
+            self._options = ["--appendonly", "yes", "--appendfsync", "always"]
+        if password is not None:
+            self._options += ["--requirepass", password]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        if self._certificate is not None:
+            file = str(self._certificate)
+            command += ["--port", "0", "--tls-port", str(self.port)]
+            command += ["--tls-cert-file", file, "--tls-key-file", file]
+            command += ["--tls-ca-cert-file", file, "--tls-auth-clients", "no"]
+        command += ["--save", "", "--dir", str(self._folder), *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+        self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop it in its tracks: its connections stay open and nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> str:
+        """Run one command as a client of its own, and return what it says."""
+        command = ["redis-cli", "-p", str(self.port)]
+        if self._password is not None:
+            command += ["--no-auth-warning", "-a", self._password]
+        if self._certificate is not None:
+            command += ["--tls", "--cacert", str(self._certificate)]
+        run = subprocess.run(
+            [*command, *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=PATIENCE_S,
+        )
+        return run.stdout.strip()
+
+    def _answers(self) -> bool:
+        return self.command("PING") == "PONG"
