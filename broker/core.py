@@ -190,8 +190,10 @@ class Core:
 
     def up(self) -> None:
         """Note that it is back; see ``Node``."""
-        self.is_backplane_up = True
-        logger.info("the backplane is up again")
+        if not self.is_backplane_up:
+            logger.info("the backplane is up again")
+            self.is_backplane_up = True
+            self.relay.skip_patterns()
 
     def hear(self, news: bytes) -> None:
         """Carry out what another node asks of all; see ``Node``."""

@@ -118,8 +118,9 @@ class Gap:
     It stands in the stream where they would have stood.
 
     Attributes:
-        topic: whose messages.
-        epoch: of the offsets below.
+        topic: whose messages; or a pattern, after an outage: how much was missed of
+            what it covers nobody knows.
+        epoch: of the offsets below; empty for a pattern.
         first: offset of the first one missing; 0 where the stream has begun a new life:
             what is missing of the old one nobody knows.
         last: offset of the last one missing (>= first).

@@ -244,6 +244,15 @@ class Relay:
         for subscriber in self.registry.targets(topic):
             subscriber.tell(gap)
 
+    def skip_patterns(self) -> None:
+        """Tell who has subscribed to patterns that nobody knows what they have missed.
+
+        A pattern has no position, so what came meanwhile cannot be found.
+        """
+        for pattern, subscribers in self.registry.by_pattern():
+            for subscriber in subscribers:
+                subscriber.tell(Gap(pattern, "", 0, 0, 0))
+
     def _follow(
         self, interest: _Interest, message: Message, position: Position
     ) -> bool:

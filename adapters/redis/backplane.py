@@ -30,7 +30,7 @@ class RedisBackplane:
     be reached every call raises ``BackplaneError`` within ``timeout_s``, and when it is
     back each topic goes on where it was, or its subscribers are told what is lost.
     Patterns have no position: what was published while Redis was out of reach is not
-    made up to them.
+    made up to them, and they are told so.
 
     A restarted server may have lost its last writes, so by default each restart begins
     a new life of every topic: subscribers are told, and nobody resumes across it.

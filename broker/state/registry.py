@@ -113,6 +113,17 @@ class Registry(Generic[SubscriberT]):
             entry.generation = self._generation
         return entry.found
 
+    def by_pattern(self) -> list[tuple[str, tuple[SubscriberT, ...]]]:
+        """Return all patterns and who has subscribed to each. Costs a walk."""
+        return [(name, tuple(self._members(name))) for name in self._pattern_counts]
+
+    def _members(self, pattern: str) -> dict[SubscriberT, None]:
+        node = self._patterns
+        *path, last = pattern.split(".")
+        for segment in path if last == ">" else (*path, last):
+            node = node.children[segment]
+        return node.rest if last == ">" else node.members
+
     def _matching(self, topic: str) -> Iterator[SubscriberT]:
         nodes = [self._patterns]
         segments = topic.split(".")

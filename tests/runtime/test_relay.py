@@ -74,6 +74,28 @@ async def test_what_is_lost_for_good_is_told_at_once() -> None:
         assert broker.statistics().waiting == 0
 
 
+async def test_who_listens_to_a_pattern_is_told_of_an_outage() -> None:
+    """Once for each of its patterns, and in its place among what it gets."""
+    backplane = Hand()
+    async with Broker(backplane) as broker:
+        async with (
+            broker.subscribe("a.*", "b.>") as patterns,
+            broker.subscribe("a.x") as topic,
+        ):
+            await broker.publish("a.x", "before")
+            backplane.node.up()  # it was
+            backplane.node.down("a test")
+            backplane.node.up()
+            await broker.publish("a.x", "after")
+            got = [await patterns.receive() for _ in range(4)]
+            assert [
+                each.topic if isinstance(each, Gap) else each.payload for each in got
+            ] == ["before", "a.*", "b.>", "after"]
+            assert got[1:3] == [Gap("a.*", "", 0, 0, 0), Gap("b.>", "", 0, 0, 0)]
+            heard = [await topic.receive() for _ in range(2)]
+            assert not any(isinstance(each, Gap) for each in heard)
+
+
 async def test_outages_are_told_to_who_asks() -> None:
     backplane = Hand()
     async with Broker(backplane) as broker:
