@@ -100,17 +100,10 @@ class BatchedWakeup(Wakeup):
         if not self._turn.value:  # one that waits is enough for all
             self._turn.release()
 
-    async def wait(self) -> None:
-        """Wait for a wake-up; ``Wakeup.wait`` says what is promised."""
-        self.armed = True
-        try:  # the hot path: _sleep, written out
-            if not self._is_closed:
-                await self._turn.acquire()
-        finally:
-            self.armed = False
-
     async def _sleep(self) -> None:
-        if not self._is_closed:
+        if self._is_closed:
+            await anyio.lowlevel.checkpoint()
+        else:
             await self._turn.acquire()
 
     def close(self) -> None:

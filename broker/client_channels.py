@@ -223,7 +223,7 @@ class Channels:
         """Return whether a loss ends the subscription; if not, its policy allows it."""
         is_news = gap.topic.startswith(PRESENCE_PREFIX)
         policy = self.broker.rules_of(subject_of(gap.topic)).overflow
-        return is_news or policy in (Overflow.DISCONNECT, Overflow.BLOCK)
+        return is_news or policy.is_lossless
 
     def prolong(self, channel: str, expires_at: float | None) -> None:
         """Have a subscription end at that time (s, Unix); None for never."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, cast
 
 import msgspec
@@ -113,8 +113,7 @@ class ClientFormat(Generic[FrameT]):
     def encode_whole(self, item: Item) -> Payload:
         """Return the push for a message to who has asked for deltas: all of it."""
         assert isinstance(item, Message)
-        publication = self.publication(item)
-        return self._push_text(item, publication, bytes(publication.data))
+        return self.push(frames.Push(item.topic, self.whole(item)))
 
     def encode_change(self, base: Message, message: Message) -> Payload:
         """Return the push for a message to who has the one before it."""
@@ -124,14 +123,8 @@ class ClientFormat(Generic[FrameT]):
         if len(target) <= MAX_DELTA_BYTES:
             patch = worthwhile_delta(bytes(self.raw(base.payload)), target)
         if patch is None:
-            return self._push_text(message, publication, target)
-        changed = structs.replace(publication, delta=True)
-        return self._push_text(message, changed, patch)
-
-    def _push_text(
-        self, message: Message, publication: frames.Publication, data: bytes
-    ) -> Payload:
-        body = structs.replace(publication, data=self.text(data))
+            return message.encoded(self.encode_whole)
+        body = structs.replace(publication, data=self.text(patch), delta=True)
         return self.push(frames.Push(message.topic, body))
 
     def _news(self, message: Message) -> Payload:
@@ -178,15 +171,10 @@ JSON: ClientFormat[str] = ClientFormat(
     join=_join_lines,
 )
 
-ONE_WAY: ClientFormat[str] = ClientFormat(
-    takes=Frames.TEXT,
+ONE_WAY: ClientFormat[str] = replace(
+    JSON,
     decode=one_way.decode_connect,
     reply=one_way.encode_reply,
     push=one_way.encode_push,
-    ping="{}",
-    raw=codec.raw_json,
-    payload=_text,
-    text=_string,
-    join=_join_lines,
     is_one_way=True,
 )

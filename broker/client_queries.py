@@ -74,7 +74,8 @@ async def history_of(
     page = await broker.history(
         channel,
         since=since,
-        limit=kept if asked is not None else max(limit, 1),
+        # Backwards from a position all are read: ``since`` is where forwards begins.
+        limit=kept if asked is not None and request.reverse else max(limit, 1),
         reverse=request.reverse,
     )
     top = page.position or Position("", 0)

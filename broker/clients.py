@@ -177,17 +177,15 @@ class Clients:
 async def _subscribe(session: Session[Any], subscription: ServerSubscription) -> None:
     if session.ending is not None:
         return
-    if session.driver is None and not session.is_plain:
-        return  # it has not said hello yet
     if session.driver is not None:
         await session.driver.subscribe(subscription)
-        return
-    await session.subscribe(
-        subscription.topic,
-        since=subscription.since,
-        authorized=True,
-        info=subscription.info,
-    )
+    elif session.is_plain:  # else it has not said hello yet
+        await session.subscribe(
+            subscription.topic,
+            since=subscription.since,
+            authorized=True,
+            info=subscription.info,
+        )
 
 
 def _unsubscribe(session: Session[Any], topic: str) -> bool:

@@ -27,6 +27,11 @@ class Overflow(Enum):
     CONFLATE = "conflate"  # only the latest of each topic waits: prices
     BLOCK = "block"  # publishers wait, up to a deadline: pipelines in one process
 
+    @property
+    def is_lossless(self) -> bool:
+        """Nothing is dropped for as long as the subscription lasts."""
+        return self in (Overflow.DISCONNECT, Overflow.BLOCK)
+
 
 class Access(Enum):
     """Which clients may do something. Code that holds the broker always may."""

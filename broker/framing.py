@@ -122,28 +122,19 @@ class Framer:
         return payload, share.size_bytes, share.fanned_out
 
     def _joined(self, first: Frame, items: list[Item]) -> Frame:
-        encode, join = self._encode, self._join
-        assert join is not None
-        has_own = bool(self.encoders)
+        assert self._join is not None
         payload, size, fanned_out = first
         payloads = [payload]
         gone = self._discarded = set()
         for item in items:
             if gone and item.topic in gone:
                 continue  # a gap that has just been told ended its subscription
-            # _one, written out
-            if not has_own and isinstance(item, Message) and item.topic:
-                share = item.share
-                made = share.frames.get(encode)
-                payloads.append(item.encoded(encode) if made is None else made)
-                size += share.size_bytes
-                continue
             more = self._one(item)
             if more is not None:
                 payloads.append(more[0])
                 size += more[1]
         self._discarded = None
-        return join(payloads), size, fanned_out
+        return self._join(payloads), size, fanned_out
 
     def _fitting(self, size: int, lane: Subscriber) -> list[Item]:
         """Take what goes into a frame that has one item of this size already."""

@@ -73,7 +73,7 @@ class Server:
         self._client = httpx.Client(
             timeout=PATIENCE_S, trust_env=False, headers={"connection": "close"}
         )
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 # until the server object goes
         self.may_log_tracebacks = False
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -186,7 +186,7 @@ def _field(name: str, number: int, type_: inspect.Type) -> Field:
             return Field(name, number, FieldDescriptorProto.TYPE_BYTES)
         case inspect.IntType(ge=least, le=most):
             return Field(name, number, _INTEGERS[least, most])
-        case _:  # pragma: no cover
+        case _:  # pragma: no cover - a type that no frame has yet
             raise AssertionError(f"{name}: {type_} has no form in Protobuf")
 
 

@@ -352,12 +352,12 @@ def facts(conn_info: Raw, chan_info: Raw) -> str:
 
 def client_info(user: str, client: str, known: str | Raw) -> frames.ClientInfo:
     """Return who a client is; ``known`` is what ``facts`` made, or empty."""
-    if not bytes(known) if isinstance(known, Raw) else not known:
+    text = known if isinstance(known, str) else bytes(known)
+    if not text:
         return frames.ClientInfo(user, client)
     try:
-        read = msgspec.json.decode(known, type=_Facts)
+        read = msgspec.json.decode(text, type=_Facts)
     except msgspec.DecodeError:  # of a session that speaks no protocol
-        text = known if isinstance(known, str) else bytes(known)
         return frames.ClientInfo(user, client, chan_info=raw_json(text))
     return frames.ClientInfo(user, client, read.conn_info, read.chan_info)
 

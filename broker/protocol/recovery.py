@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from broker.config import Overflow, Resume, TopicRules
+from broker.config import Resume, TopicRules
 from broker.message import Message, Position
 
 from .codes import Errors
@@ -36,8 +36,7 @@ class Recovery:
             rules.history_size > 0 and rules.resume is not Resume.NOTHING
         )
         # A policy that drops messages drops them without an end to the subscription.
-        is_lossless = rules.overflow in (Overflow.DISCONNECT, Overflow.BLOCK)
-        self._is_positioned = self._is_recoverable and is_lossless
+        self._is_positioned = self._is_recoverable and rules.overflow.is_lossless
         self._max_recovered = max_recovered
         is_wanted = request.recover and self._is_recoverable
         self.needs_latest = is_wanted and rules.resume is Resume.LATEST

@@ -148,7 +148,7 @@ class ReversesNodes(Wrong):
             while late:
                 deliver(*late.pop())
 
-        node.deliver = swap  # type: ignore[method-assign]
+        node.deliver = swap  # type: ignore[method-assign] # a fault
 
 
 @asynccontextmanager

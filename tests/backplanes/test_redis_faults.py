@@ -132,7 +132,7 @@ class Traffic:
     async def wait_back(self) -> None:
         """Wait until every node has been down, and all are up again."""
         for watcher in self.watchers:
-            await watcher.wait(lambda w=watcher: w.states[-1:] == ["up"])  # type: ignore[misc]
+            await watcher.wait(lambda w=watcher: w.states[-1:] == ["up"])  # type: ignore[misc] # bound
 
     async def finish(self) -> None:
         """Publish the last messages, and wait until every node has them."""
@@ -237,7 +237,7 @@ async def test_a_server_that_hangs_is_noticed(server: RedisServer) -> None:
         try:
             with anyio.fail_after(HANGS_S):
                 for watcher in flow.watchers:
-                    await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc]
+                    await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc] # bound
                     with pytest.raises(BackplaneError):
                         await publish(flow.links[0], "kept", "nobody")
                 await anyio.sleep_forever()

@@ -304,7 +304,7 @@ def other_site() -> Generator[str, None, None]:
             self.end_headers()
             self.wfile.write(b"<!doctype html><title>another site</title>")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # its name there
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as httpd:

@@ -454,7 +454,7 @@ def test_all_connections_are_cut_at_once(loop: str) -> None:
         with pytest.raises(OSError, match=CUT):
             server.vitals("/abort")  # is one of them
         for sock in socks:
-            wait_until(lambda sock=sock: is_cut(sock))  # type: ignore[misc]
+            wait_until(lambda sock=sock: is_cut(sock))  # type: ignore[misc] # bound
             sock.close()
         with pytest.raises(OSError, match=CUT):
             server.vitals()

@@ -345,6 +345,6 @@ def test_rows_have_the_place_and_not_the_secret() -> None:
 
 def test_a_secret_shows_itself_only_when_asked() -> None:
     secret = Secret(SECRET)
-    for shown in (f"{secret}", f"{secret!r}", "%s" % secret, str([secret])):  # noqa: UP031
+    for shown in (f"{secret}", f"{secret!r}", "%s" % secret, str([secret])):  # noqa: UP031 # shown
         assert SECRET not in shown
     assert pickle.loads(pickle.dumps(secret)).text == SECRET

@@ -563,7 +563,7 @@ def failing(faults: FaultyBackplane, *failing: str) -> None:
         if call in failing:
             raise BackplaneError(call)
 
-    faults.fault = fault  # type: ignore[method-assign]
+    faults.fault = fault  # type: ignore[method-assign] # once
 
 
 @pytest.mark.parametrize("call", ["leave c", "publish $presence.c"])

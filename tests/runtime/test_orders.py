@@ -34,7 +34,7 @@ async def two_nodes(
     """Two brokers, of which the faults are the first one's."""
     shared = MemoryBackplane()
     faults = FaultyBackplane(shared)
-    limits = Limits(**options)  # type: ignore[arg-type]
+    limits = Limits(**options)  # type: ignore[arg-type] # by name
     async with (
         Broker(faults, rules=RULES, limits=limits) as one,
         Broker(shared, rules=RULES, limits=limits) as other,
