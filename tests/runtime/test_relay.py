@@ -7,11 +7,21 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from broker import Broker, Gap, Limits, MemoryBackplane, Message, Position, TopicRules
+from broker import (
+    Broker,
+    Gap,
+    Item,
+    Limits,
+    MemoryBackplane,
+    Message,
+    Position,
+    Subscription,
+    TopicRules,
+)
 from broker.backplane import Node
 from broker.memory import MemoryLink
 from tests.runtime.client_helpers import serving
-from tests.runtime.helpers import connected
+from tests.runtime.helpers import LONG_S, connected
 
 
 class Hand(MemoryBackplane):
@@ -32,6 +42,12 @@ class Hand(MemoryBackplane):
             yield link
 
 
+async def take(subscription: Subscription, count: int) -> list[Item]:
+    """Return so many items; a hang is a failure."""
+    with anyio.fail_after(LONG_S):
+        return [await subscription.receive() for _ in range(count)]
+
+
 def message(epoch: str, offset: int, topic: str = "t") -> Message:
     return Message(topic, f"{epoch} {offset}", Position(epoch, offset))
 
@@ -43,8 +59,7 @@ async def test_a_new_life_is_told_with_its_first_message() -> None:
         first = (await broker.publish("t", "a")).position
         backplane.node.deliver(message("new", 1))
         backplane.node.deliver(message("newer", 4))
-        got = [await subscription.receive() for _ in range(5)]
-        assert got == [
+        assert await take(subscription, 5) == [
             Message("t", "a", first),
             Gap("t", "new", 0, 0, 0),
             message("new", 1),
@@ -57,19 +72,19 @@ async def test_what_is_lost_for_good_is_told_at_once() -> None:
     backplane = Hand()
     async with Broker(backplane) as broker, broker.subscribe("t") as subscription:
         epoch = (await broker.publish("t", "a")).position.epoch
-        await subscription.receive()
+        await take(subscription, 1)
         node = backplane.node
         node.skip("t", Position(epoch, 1))  # it has that
         node.skip("t", Position(epoch, 4))
         node.skip("t", Position(epoch, 3))
-        assert await subscription.receive() == Gap("t", epoch, 2, 4, 3)
+        assert await take(subscription, 1) == [Gap("t", epoch, 2, 4, 3)]
         node.deliver(message(epoch, 4))
         node.deliver(message(epoch, 5))
-        assert await subscription.receive() == message(epoch, 5)
+        assert await take(subscription, 1) == [message(epoch, 5)]
         node.skip("t", Position("new", 0))
-        assert await subscription.receive() == Gap("t", "new", 0, 0, 0)
+        assert await take(subscription, 1) == [Gap("t", "new", 0, 0, 0)]
         node.deliver(message("new", 1))
-        assert await subscription.receive() == message("new", 1)
+        assert await take(subscription, 1) == [message("new", 1)]
         node.skip("nobody's", Position("x", 9))
         assert broker.statistics().waiting == 0
 
@@ -87,12 +102,12 @@ async def test_who_listens_to_a_pattern_is_told_of_an_outage() -> None:
             backplane.node.down("a test")
             backplane.node.up()
             await broker.publish("a.x", "after")
-            got = [await patterns.receive() for _ in range(4)]
+            got = await take(patterns, 4)
             assert [
                 each.topic if isinstance(each, Gap) else each.payload for each in got
             ] == ["before", "a.*", "b.>", "after"]
             assert got[1:3] == [Gap("a.*", "", 0, 0, 0), Gap("b.>", "", 0, 0, 0)]
-            heard = [await topic.receive() for _ in range(2)]
+            heard = await take(topic, 2)
             assert not any(isinstance(each, Gap) for each in heard)
 
 
