@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
-
 from broker.backplane import Node
 from broker.config import Limits
-from broker.errors import BackplaneError, UsageError
+from broker.errors import UsageError
 
 from .codec import Names
 from .following import LINGER_MS
@@ -79,9 +77,9 @@ class RedisBackplane:
             raise UsageError("the times of a RedisBackplane must be > 0")
         if compare_s > MAX_COMPARE_S:
             raise UsageError(f"compare_s must be <= {MAX_COMPARE_S}, not {compare_s}")
-        self._connect_s = connect_s
         self._settings = Settings(
             address=Address(url=url, ssl_context=ssl_context, timeout_s=timeout_s),
+            connect_s=connect_s,
             names=Names(prefix, _database(url)),
             heartbeat_s=heartbeat_s,
             compare_s=compare_s,
@@ -99,20 +97,8 @@ class RedisBackplane:
             BackplaneError: Redis was not reached within ``connect_s``.
         """
         link = RedisLink(self._settings, node, limits)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(link.run, name="broker: redis link")
-            with anyio.move_on_after(self._connect_s):
-                await link.ready.wait()
-            is_ready = link.ready.is_set()
-            try:
-                if is_ready:
-                    yield link
-            finally:
-                tasks.cancel_scope.cancel()
-        if not is_ready:
-            raise BackplaneError(
-                f"Redis was not reached within {self._connect_s:g} s: {link.problem}"
-            )
+        async with link.kept():
+            yield link
 
 
 def _database(url: str) -> int:

@@ -1,25 +1,18 @@
-"""Messages and members as bytes, and names as keys and channels of Redis."""
+"""Names as keys and channels of Redis, and what is pushed and leased there."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, NamedTuple
 
-import msgspec
-
-from broker.backplane import Publication
-from broker.message import NO_HEADERS, Message, Position, Share
+from adapters.backplane.body import Delivery, decode_body, decode_member
+from adapters.backplane.poison import Poison
+from broker.message import Position
 from broker.state.presence import Member
 
 __all__ = (
-    "Delivery",
     "Names",
-    "Poison",
-    "decode_body",
-    "decode_member",
+    "decode_lease",
     "decode_push",
-    "encode_body",
-    "encode_member",
     "glob_of",
 )
 
@@ -27,38 +20,6 @@ __all__ = (
 # 2**53, because that is where Lua's numbers stop counting by one.
 _PUSH = re.compile(rb"([0-9a-f]{1,64}) ([1-9][0-9]{0,15}) (.*)", re.DOTALL)
 _GLOB_SPECIAL = re.compile(r"([\[\]?\\])")
-
-
-class Poison(Exception):
-    """Something under our names that no broker has written."""
-
-
-class Delivery(NamedTuple):
-    """A message on its way to a node, and who is not to get it."""
-
-    message: Message
-    position: Position
-    exclude: str | None
-
-
-class _Body(msgspec.Struct, array_like=True, frozen=True):
-    """A publication, the same in the channel and in the stream."""
-
-    payload: bytes
-    is_text: bool
-    size_bytes: Annotated[int, msgspec.Meta(ge=0)]
-    exclude: str | None = None
-    headers: dict[str, str] | None = None
-
-
-class _Member(msgspec.Struct, array_like=True, frozen=True):
-    user: str | None
-    info: str
-
-
-_encoder = msgspec.msgpack.Encoder()
-_body_decoder = msgspec.msgpack.Decoder(_Body)
-_member_decoder = msgspec.msgpack.Decoder(_Member)
 
 
 class Names:
@@ -122,41 +83,6 @@ def glob_of(text: str, *, is_pattern: bool = False) -> str:
     return glob.removesuffix(">") + "*" if glob.endswith(">") else glob
 
 
-def encode_body(publication: Publication) -> bytes:
-    """Return a publication as what nodes send each other."""
-    payload = publication.payload
-    return _encoder.encode(
-        _Body(
-            payload.encode() if isinstance(payload, str) else payload,
-            isinstance(payload, str),
-            publication.size_bytes,
-            publication.exclude,
-            dict(publication.headers) or None,
-        )
-    )
-
-
-def decode_body(topic: str, position: Position, body: bytes) -> Delivery:
-    """Return the message of a body.
-
-    Raises:
-        Poison: it is none.
-    """
-    try:
-        found = _body_decoder.decode(body)
-        payload = found.payload.decode() if found.is_text else found.payload
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Poison(f"no message: {error}") from error
-    message = Message(
-        topic,
-        payload,
-        position,
-        found.headers or NO_HEADERS,
-        share=Share(found.size_bytes),
-    )
-    return Delivery(message, position, found.exclude)
-
-
 def decode_push(topic: str, data: bytes) -> Delivery:
     """Return the message that was pushed on a topic's channel.
 
@@ -170,12 +96,7 @@ def decode_push(topic: str, data: bytes) -> Delivery:
     return decode_body(topic, position, parts[3])
 
 
-def encode_member(member: Member) -> bytes:
-    """Return a member without its id, which is the field it is kept under."""
-    return _encoder.encode(_Member(member.user, member.info))
-
-
-def decode_member(client_id: bytes, value: bytes) -> tuple[int, Member]:
+def decode_lease(client_id: bytes, value: bytes) -> tuple[int, Member]:
     """Return when a member has joined (µs, the server's clock), and the member.
 
     Raises:
@@ -183,7 +104,6 @@ def decode_member(client_id: bytes, value: bytes) -> tuple[int, Member]:
     """
     joined, _, body = value.partition(b" ")
     try:
-        found = _member_decoder.decode(body)
-        return int(joined), Member(client_id.decode(), found.user, found.info)
-    except (msgspec.DecodeError, ValueError) as error:
+        return int(joined), decode_member(client_id.decode(), body)
+    except ValueError as error:
         raise Poison(f"no member: {error}") from error

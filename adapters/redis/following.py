@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,20 +10,20 @@ from typing import Any
 
 import anyio
 
+from adapters.backplane.body import Delivery, decode_body
+from adapters.backplane.poison import Poison, Poisoned
+from adapters.backplane.track import Track
 from broker.backplane import Node
 from broker.config import TopicRules
 from broker.errors import BackplaneError, InvalidTopic
 from broker.message import Position
 from broker.topics import check_pattern, is_pattern, matches
 
-from .codec import Delivery, Names, Poison, decode_body, decode_push
+from .codec import Names, decode_push
 from .scripts import FOLLOW, TOUCH
-from .track import Track
 from .wire import Request, Wire
 
-__all__ = ("Following", "Poisoned", "decode_entries", "history_ms", "keep_ms")
-
-logger = logging.getLogger("broker.redis")
+__all__ = ("Following", "decode_entries", "history_ms", "keep_ms")
 
 # Guesses. A page of the largest messages is 6.5 MB; so many topics are read at once.
 PAGE = 100
@@ -33,24 +32,6 @@ NAMES_AT_ONCE = 500  # in one command or script: each holds up the server
 # How long a topic that nobody has touched keeps its epoch; well above the time between
 # two comparisons, each of which touches it.
 LINGER_MS = 60_000
-
-
-class Poisoned:
-    """How many values no broker has written; a few of them are logged."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, where: str, problem: Exception) -> None:
-        """Count one. Each doubling is logged: whoever writes them writes many."""
-        self.count += 1
-        if not self.count & (self.count - 1):
-            logger.warning(
-                "skipped what is not ours on %s: %s (%d so far)",
-                where,
-                problem,
-                self.count,
-            )
 
 
 class Following:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import random
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from itertools import count
 from uuid import uuid4
@@ -12,27 +10,23 @@ from uuid import uuid4
 import anyio
 import anyio.lowlevel
 
+from adapters.backplane.body import encode_body
+from adapters.backplane.poison import Poisoned
+from adapters.backplane.uplink import Uplink
 from broker.backplane import Node, Page, Publication, Published
 from broker.config import Limits, TopicRules
-from broker.errors import BackplaneError, LimitExceeded, RecoveryImpossible
+from broker.errors import LimitExceeded, RecoveryImpossible
 from broker.message import Position
 from broker.state.presence import Member
 from broker.topics import is_pattern
 
-from .codec import Names, encode_body
-from .following import Following, Poisoned, decode_entries, history_ms, keep_ms
+from .codec import Names
+from .following import Following, decode_entries, history_ms, keep_ms
 from .presence import Leases
 from .scripts import CLEAR, PUBLISH, READ
-from .wire import LINK_ERRORS, Address, Wire, open_wire, reason_of
+from .wire import LINK_ERRORS, Address, Wire, open_wire
 
 __all__ = ("RedisLink", "Settings")
-
-logger = logging.getLogger("broker.redis")
-
-# Between two tries to connect; doubled each time, and jittered, so that a server that
-# comes back does not meet all nodes at once.
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +34,7 @@ class Settings:
     """What ``RedisBackplane`` was told, checked; see there."""
 
     address: Address
+    connect_s: float
     names: Names
     heartbeat_s: float
     compare_s: float
@@ -52,15 +47,10 @@ class RedisLink:
 
     A call whose answer is lost raises ``BackplaneError`` although it may have been
     done: publish again with the same ``message_id``, and it is done once.
-
-    Attributes:
-        ready: set when it is up for the first time.
-        problem: why it is not up, or was not the last time.
     """
 
     def __init__(self, settings: Settings, node: Node, limits: Limits) -> None:
-        self.ready = anyio.Event()
-        self.problem = "no answer"
+        self._uplink: Uplink[Wire] = Uplink("Redis", node, LINK_ERRORS)
         self._settings = settings
         self._names = settings.names
         self._node = node
@@ -78,31 +68,20 @@ class RedisLink:
             poisoned=self._poisoned,
         )
         self._leases = Leases(settings.names, settings.lease_s, self._poisoned)
-        self._wire: Wire | None = None  # while all is live
 
     @property
     def poisoned(self) -> int:
         """Values under our names that no broker has written; they were skipped."""
         return self._poisoned.count
 
-    async def run(self) -> None:
-        """Keep the link up until cancelled."""
-        tries = 0
-        while True:
-            try:
-                async with open_wire(self._settings.address, self._names.news) as wire:
-                    await self._use(wire)
-            except* LINK_ERRORS as group:
-                self.problem = reason_of(group)
-            if self._wire is not None:
-                self._wire = None
-                tries = 0
-                self._node.down(self.problem)
-            elif not tries:
-                logger.warning("cannot connect to Redis: %s; trying on", self.problem)
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))
-            tries += 1
-            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
+    def kept(self) -> AbstractAsyncContextManager[None]:
+        """Keep the link up while the block runs; see ``Uplink.kept``."""
+        settings = self._settings
+        return self._uplink.kept(
+            lambda: open_wire(settings.address, self._names.news),
+            self._use,
+            settings.connect_s,
+        )
 
     async def _use(self, wire: Wire) -> None:
         """Go live on new connections, and stay so until one fails: it always raises."""
@@ -111,10 +90,7 @@ class RedisLink:
             tasks.start_soon(self._beat, wire, name="broker: redis heartbeat")
             await self._following.resume(wire)
             await self._leases.renew(wire)
-            self._wire = wire
-            if self.ready.is_set():
-                self._node.up()
-            self.ready.set()
+            self._uplink.go_live(wire)
             compare_s = self._settings.compare_s
             tasks.start_soon(
                 self._following.keep_up, wire, name="broker: redis catch-up"
@@ -149,14 +125,9 @@ class RedisLink:
             await anyio.sleep(self._settings.lease_s / 3)
             await self._leases.renew(wire)
 
-    def _live(self) -> Wire:
-        if self._wire is None:
-            raise BackplaneError(f"the link to Redis is down: {self.problem}")
-        return self._wire
-
     async def subscribe(self, name: str, rules: TopicRules) -> Position | None:
         """Cancellation: the name is not subscribed."""
-        wire = self._live()
+        wire = self._uplink.live()
         limit = self._limits.max_topics
         if not is_pattern(name) and len(self._following) >= limit:
             raise LimitExceeded("max_topics", limit)
@@ -183,7 +154,7 @@ class RedisLink:
             history_ms(rules),
             max(1, round(self._limits.idempotency_s * 1000)),
         ]
-        answer = await self._live().call(PUBLISH, keys, arguments)
+        answer = await self._uplink.live().call(PUBLISH, keys, arguments)
         epoch, offset, duplicate = answer
         return Published(Position(epoch.decode(), offset), bool(duplicate))
 
@@ -198,7 +169,9 @@ class RedisLink:
         after = "" if since is None else since.offset
         count = -1 if limit is None else limit
         arguments = [self._strict, after, count, int(reverse)]
-        answer = await self._live().call(READ, self._names.stream(topic), arguments)
+        answer = await self._uplink.live().call(
+            READ, self._names.stream(topic), arguments
+        )
         if answer is None:
             if since is not None:
                 raise RecoveryImpossible(f"nothing is remembered of {topic}")
@@ -216,18 +189,18 @@ class RedisLink:
 
     async def clear_history(self, topic: str) -> None:
         keys = self._names.stream(topic)
-        await self._live().call(CLEAR, keys, [self._strict])
+        await self._uplink.live().call(CLEAR, keys, [self._strict])
 
     async def tell(self, news: bytes) -> None:
-        await self._live().publish(self._names.news, self._id + b" " + news)
+        await self._uplink.live().publish(self._names.news, self._id + b" " + news)
 
     async def enter(self, topic: str, member: Member) -> bool:
-        return await self._leases.enter(self._live(), topic, member)
+        return await self._leases.enter(self._uplink.live(), topic, member)
 
     async def leave(self, topic: str, client_id: str) -> bool:
         """Down or not, the member's lease is not renewed any more."""
         self._leases.disown(topic, client_id)
-        return await self._leases.leave(self._live(), topic, client_id)
+        return await self._leases.leave(self._uplink.live(), topic, client_id)
 
     async def members(self, topic: str) -> list[Member]:
-        return await self._leases.members(self._live(), topic)
+        return await self._leases.members(self._uplink.live(), topic)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from adapters.backplane.body import encode_member
+from adapters.backplane.poison import Poison, Poisoned
 from broker.state.presence import Member
 
-from .codec import Names, Poison, decode_member, encode_member
-from .following import Poisoned
+from .codec import Names, decode_lease
 from .scripts import ENTER, LEAVE, MEMBERS
 from .wire import Wire
 
@@ -61,7 +62,7 @@ class Leases:
         found = []
         for client_id in leased:
             try:
-                found.append(decode_member(client_id, by_id.get(client_id, b"")))
+                found.append(decode_lease(client_id, by_id.get(client_id, b"")))
             except Poison as problem:
                 self._poisoned.add(f"the presence of {topic}", problem)
         found.sort(key=lambda each: (each[0], each[1].client_id))

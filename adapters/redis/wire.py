@@ -14,11 +14,12 @@ from coredis.connection import BaseConnection
 from coredis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from coredis.pool import ConnectionPool
 
+from adapters.backplane.uplink import reason_of
 from broker.errors import BackplaneError
 
 from .scripts import Script
 
-__all__ = ("LINK_ERRORS", "Address", "Request", "Wire", "open_wire", "reason_of")
+__all__ = ("LINK_ERRORS", "Address", "Request", "Wire", "open_wire")
 
 # What coredis lets out when a connection fails: its own errors, and anyio's.
 LINK_ERRORS = (
@@ -218,19 +219,3 @@ async def open_wire(address: Address, fence: str) -> AsyncGenerator[Wire, None]:
             raise BackplaneError(f"no connection to {pool.location}")
     async with pool, pool.acquire() as commands, pool.acquire() as pushes:
         yield Wire(commands, pushes, fence=fence, timeout_s=address.timeout_s)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return one line on why a link has failed, without secrets."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    reason = _line(error)
-    while error.__cause__ is not None:  # coredis wraps what OpenSSL has to say
-        error = error.__cause__
-    cause = _line(error)
-    return reason if cause in reason else f"{reason}: {cause}"
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

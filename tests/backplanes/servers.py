@@ -11,14 +11,66 @@ from typing import Self
 
 from tests.serving import free_port, wait_until
 
-__all__ = ("HAS_REDIS", "RedisServer")
+__all__ = ("HAS_REDIS", "Engine", "RedisServer")
 
 HAS_REDIS = shutil.which("redis-server") is not None
 PATIENCE_S = 30.0
 
 
-class RedisServer:
-    """One redis-server; a context manager. It may be killed and started again.
+class Engine:
+    """One server process; a context manager. It may be killed and started again."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+        self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop it in its tracks: its connections stay open and nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+
+class RedisServer(Engine):
+    """One redis-server.
 
     Args:
         folder: for its files.
@@ -49,54 +101,15 @@ class RedisServer:
             self._options = ["--appendonly", "yes", "--appendfsync", "always"]
         if password is not None:
             self._options += ["--requirepass", password]
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process is not None:
-            self.kill()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def _command(self) -> list[str]:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
         if self._certificate is not None:
             file = str(self._certificate)
             command += ["--port", "0", "--tls-port", str(self.port)]
             command += ["--tls-cert-file", file, "--tls-key-file", file]
             command += ["--tls-ca-cert-file", file, "--tls-auth-clients", "no"]
-        command += ["--save", "", "--dir", str(self._folder), *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(self._answers)
-
-    def kill(self) -> None:
-        """End it without warning."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(PATIENCE_S)
-        self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it again."""
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Stop it in its tracks: its connections stay open and nobody answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def unpause(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        return [*command, "--save", "", "--dir", str(self._folder), *self._options]
 
     def command(self, *words: str) -> str:
         """Run one command as a client of its own, and return what it says."""

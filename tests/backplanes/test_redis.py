@@ -16,8 +16,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from adapters.backplane.body import encode_body
 from adapters.redis import RedisBackplane
-from adapters.redis.codec import Names, encode_body
+from adapters.redis.codec import Names
 from adapters.redis.link import RedisLink
 from adapters.redis.scripts import PUBLISH
 from adapters.redis.wire import Address, open_wire
@@ -137,7 +138,7 @@ async def test_a_stream_that_went_back_begins_a_new_life(redis: RedisServer) -> 
 async def test_what_others_write_is_skipped(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "broker.redis")
+    caplog.set_level(logging.WARNING, "broker.backplane")
     async with linked(redis) as (watcher, link, prefix):
         await link.subscribe("t", KEPT)
         await link.subscribe(">", KEPT)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from adapters.redis.codec import Delivery
-from adapters.redis.track import Track
+from adapters.backplane.body import Delivery
+from adapters.backplane.track import Track
 from broker.config import TopicRules
 from broker.message import Message, Position
 

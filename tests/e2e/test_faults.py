@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import quantiles
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -363,56 +362,28 @@ def test_stalled_clients_take_bounded_memory(patient: Server) -> None:
     wait_until(lambda: vitals(patient)["small"]["sessions"] == 0)
 
 
-ROUNDS = 2
-# Other tests run meanwhile, so this tells a freeze from none and not more; that it is
-# at most 1.2 is measured by benchmarks/, which have the machine to themselves.
-RATIO = 2.0
-NOISE_S = 0.02
-
-
-def p99(server: Server, to: str, *, stalled: int) -> float:
-    """Publish to 50 healthy clients; return the p99 of how long it took (s)."""
+def all_hear(server: Server, to: str) -> bool:
+    """Say whether 50 healthy clients hear all while one beside them is stalled."""
     messages = 40
-
-    def are_connected(clients: int) -> bool:
-        numbers = vitals(server)
-        return bool(numbers["naive"] + numbers["sessions"] == clients)
-
+    before = resting(server)
     with ThreadPoolExecutor() as pool:
-        stuck = [
-            raw_client(server.port, f"/{to}", buffer_bytes=8 * KIB)
-            for _ in range(stalled)
-        ]
+        stuck = raw_client(server.port, f"/{to}", buffer_bytes=8 * KIB)
         reading = pool.submit(listen, server, f"/{to}", CROWD, messages, PROMPTLY_S)
-        wait_until(lambda: are_connected(CROWD + stalled))
+        wait_until(lambda: connected(server) == CROWD + 1)
         publishing = pool.submit(publish, server, to, messages, 6 * KIB)
-        heard = reading.result()
-        for sock in stuck:
-            reset(sock)
+        heard = reading.result()  # it is stuck as long as they read
+        reset(stuck)
         publishing.result()
-    wait_until(lambda: are_connected(0))
-    took = [each_s for each in heard for _, each_s in each]
-    took += [PATIENCE_S] * (CROWD * messages - len(took))  # never heard
-    return quantiles(took, n=100)[98]
+    wait_until(lambda: is_at_rest(server, before))
+    return order(heard) == [list(range(messages))] * CROWD
 
 
-def is_isolated(server: Server, to: str, rounds: int) -> bool:
-    """Say whether a stalled client makes no difference to the p99 of the others."""
-    without, beside = [], []
-    for _ in range(rounds):  # in turn, so that both see the same machine
-        without.append(p99(server, to, stalled=0))
-        beside.append(p99(server, to, stalled=1))
-    best, best_beside = min(without), min(beside)
-    print(  # noqa: T201 # the figures, with -s
-        f"{server.host} {to}: p99 {1_000 * best:.1f} ms alone, "
-        f"{1_000 * best_beside:.1f} ms beside a stalled client: "
-        f"{best_beside / best:.2f}"
-    )
-    return best_beside <= RATIO * best + NOISE_S
+def connected(server: Server) -> int:
+    numbers = vitals(server)
+    return int(numbers["naive"] + numbers["sessions"])
 
 
-@on_ours
-def test_a_stalled_client_delays_nobody(server: Server) -> None:
-    """Which the naive loop does, by the same measure."""
-    assert is_isolated(server, "ours", ROUNDS)
-    assert not is_isolated(server, "naive", 1)
+def test_a_stalled_client_freezes_nobody(patient: Server) -> None:
+    """Which the naive loop does. By how much others are delayed is benchmarked."""
+    assert all_hear(patient, "ours")
+    assert not all_hear(patient, "naive")

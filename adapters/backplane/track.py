@@ -6,7 +6,7 @@ from broker.backplane import Node
 from broker.config import TopicRules
 from broker.message import Position
 
-from .codec import Delivery
+from .body import Delivery
 
 __all__ = ("MAX_HELD", "MAX_HELD_BYTES", "Track")
 

@@ -1,0 +1,1 @@
+"""What the backplanes of several engines share."""
