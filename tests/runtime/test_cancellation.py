@@ -22,6 +22,8 @@ from broker.testing import memory_transport
 
 from .helpers import payloads, take_all
 
+pytestmark = pytest.mark.untraced
+
 RULES = [
     TopicRules(pattern="room.>", history_size=5, presence=True, join_leave=True),
     TopicRules(pattern="block", overflow=Overflow.BLOCK),
