@@ -175,8 +175,12 @@ class Endpoints:
         if not self.broker.is_ready:
             headers = {"retry-after": str(RETRY_AFTER_S)}
             return JSONResponse({"status": "not ready"}, 503, headers)
-        sessions = self.broker.statistics().sessions
-        return JSONResponse({"status": "ready", "sessions": sessions})
+        now = self.broker.statistics()
+        said: dict[str, object] = {"status": "ready", "sessions": now.sessions}
+        if not now.is_backplane_up:
+            # Ready all the same: all nodes have lost it, and nobody else could serve.
+            said["backplane"] = "down"
+        return JSONResponse(said)
 
 
 class BadParameter(Exception):

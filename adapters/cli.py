@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
         "pip install 'asgi-broker[server]'"
     ) from error
 
+from adapters.cli_migrate import migrate
 from adapters.cli_settings import (
     HYPERCORN_FILE,
     config_option,
@@ -31,11 +33,18 @@ from adapters.cli_settings import (
     server_flags,
 )
 from adapters.cli_tokens import token
-from adapters.hosting.listeners import ListenError, SocketOptions, listen
-from adapters.hosting.settings import Loaded
+from adapters.hosting.backplane import joins_processes, make_backplane, reach
+from adapters.hosting.listeners import (
+    ListenError,
+    SocketOptions,
+    listen,
+    worker_binds,
+)
+from adapters.hosting.settings import Loaded, ServerSettings
 from adapters.hosting.supervisor import supervise
-from adapters.hosting.worker import EXIT_FAILURE, Job, run_worker
+from adapters.hosting.worker import EXIT_FAILURE, Job, run_on, run_worker
 from adapters.observability.logs import configure_logging
+from broker import BackplaneError
 
 __all__ = ("main",)
 
@@ -77,14 +86,9 @@ def serve(
     loaded = load(config, hypercorn_file, flags)
     server = loaded.settings.server
     configure_logging(format=server.log_format, level=server.log_level)
-    if application is None and server.workers > 1 and not allow_split:
-        raise click.UsageError(
-            f"{server.workers} workers without a backplane would be "
-            f"{server.workers} separate chats. This version has the in-memory "
-            "backplane only, which reaches one process: use --workers 1, or "
-            "--allow-split if that is what you want."
-        )
-    if application is not None:
+    if application is None:
+        _see_to_the_backplane(server, allow_split=allow_split)
+    else:
         _warn_of_settings_for_the_own_application(loaded)
     options = SocketOptions(
         user_timeout_s=server.user_timeout_s,
@@ -100,11 +104,13 @@ def serve(
     )
     try:
         sockets = listen(server.bind, options)
+        own = [listen([bind], options) for bind in worker_binds(server)]
     except ListenError as error:
         logger.error("%s", error)  # noqa: TRY400 # no bug of ours
         sys.exit(EXIT_FAILURE)
-    run = supervise if server.workers > 1 else run_worker
-    sys.exit(run(job, sockets))
+    if server.workers > 1:
+        sys.exit(supervise(job, sockets, own))
+    sys.exit(run_worker(job, [*sockets, *chain.from_iterable(own)]))
 
 
 @main.command()
@@ -119,7 +125,28 @@ def check_config(config: Path | None, hypercorn: Path | None, **flags: Any) -> N
         click.echo(f"{f'{key} = {value}':<{min(width, 60)}}  # {source}")
 
 
+main.add_command(migrate)
 main.add_command(token)
+
+
+def _see_to_the_backplane(server: ServerSettings, *, allow_split: bool) -> None:
+    """Refuse workers that do not reach each other, and wait for what joins them."""
+    backplane = make_backplane(server)
+    if not joins_processes(backplane):
+        if server.workers > 1 and not allow_split:
+            raise click.UsageError(
+                f"{server.workers} workers without a backplane would be "
+                f"{server.workers} separate chats. Join them with --backplane URL, "
+                "such as redis://localhost:6379/0, use --workers 1, or --allow-split "
+                "if that is what you want."
+            )
+        return
+    try:
+        # Before the workers start: one line says it, and nobody is let in meanwhile.
+        run_on("trio" if server.loop == "trio" else "asyncio", reach, backplane)
+    except BackplaneError as error:
+        logger.error("the backplane: %s", error)  # noqa: TRY400 # no bug of ours
+        sys.exit(EXIT_FAILURE)
 
 
 def _warn_of_settings_for_the_own_application(loaded: Loaded) -> None:

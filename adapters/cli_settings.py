@@ -39,11 +39,14 @@ hypercorn_option = click.option(
     "[default: hypercorn.toml, if it is there]",
 )
 # {parameter: setting}; what is not given leaves the setting to files and environment.
-# No secrets: the arguments of a process are for all to see.
+# No keys: the arguments of a process are for all to see. A URL may have no password.
 FLAGS = {
     "bind": "server.bind",
     "loop": "server.loop",
     "workers": "server.workers",
+    "worker_bind": "server.worker_bind",
+    "backplane": "server.backplane",
+    "wait_for_backplane": "server.wait_for_backplane_s",
     "log_format": "server.log_format",
 }
 NO_FLAGS: Mapping[str, Any] = MappingProxyType({})
@@ -60,6 +63,24 @@ def server_flags(command: Any) -> Any:
         ),
         click.option("--loop", help="asyncio, uvloop or trio."),
         click.option("--workers", help="Number of processes."),
+        click.option(
+            "--worker-bind",
+            metavar="HOST:PORT",
+            help="Where the first worker listens besides, alone; the next one port "
+            "above, and so on.",
+        ),
+        click.option(
+            "--backplane",
+            metavar="URL",
+            help="What joins workers and machines, such as redis://localhost:6379/0. "
+            "Arguments are for all to see: give a URL with a password by "
+            "BROKER_SERVER_BACKPLANE or a file.",
+        ),
+        click.option(
+            "--wait-for-backplane",
+            metavar="SECONDS",
+            help="How long to try to reach it at the start.",
+        ),
         click.option("--log-format", help="console or json."),
     ]
     for option in reversed(options):

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 from anyio import AsyncContextManagerMixin
 
-from . import orders
+from . import orders, survey
 from .backplane import Backplane, Page
 from .clients import Clients
 from .config import Limits, Overflow, RuleBook, TopicRules
@@ -20,6 +20,7 @@ from .ending import Ending, EndKind
 from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
+from .nodes import Nodes
 from .schemes import backplane_for
 from .session import Session
 from .state.origins import Origins
@@ -32,9 +33,6 @@ from .transport import ConnectRequest, Frames, FrameT, Transport
 from .wire import PLAIN, WireFormat
 
 __all__ = ("Broker",)
-
-# Deadlines are this exact (s; guess: the shortest useful one is a few seconds).
-WATCH_S = 1.0
 
 
 class Broker(AsyncContextManagerMixin):
@@ -57,6 +55,9 @@ class Broker(AsyncContextManagerMixin):
         UsageError: an origin that is none, or a URL that stands for no backplane.
         ModuleNotFoundError: the backplane's extra is not installed; says which.
 
+    Attributes:
+        nodes: the other nodes.
+
     Guarantees: README.md, "What it promises", each with its test.
     """
 
@@ -77,20 +78,24 @@ class Broker(AsyncContextManagerMixin):
         self._running: Core | None = None
         self._has_run = False
         self._clients = Clients(self.limits, origins)
+        self.nodes = Nodes()
+        survey.answer(self)
         self._subscriptions: dict[Subscription, None] = {}
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
-        core = Core(self.limits, self._rules, self.hooks, self._clients.carry_out)
+        clients, nodes = self._clients, self.nodes
+        core = Core(self.limits, self._rules, self.hooks, clients.carry_out, nodes.hear)
         # If the backplane cannot be connected, nothing else closes it.
         with collapsing(), closing(core):
             async with (
                 self.backplane.connect(core, self.limits) as link,
                 core.running(link) as tasks,
+                nodes.joined(link, core.see_off),
             ):
                 self._running = core
                 self._has_run = self._clients.admission.is_open = True
-                tasks.start_soon(self._watch, name="broker: watchdog")
+                tasks.start_soon(self._clients.watch, name="broker: watchdog")
                 try:
                     yield self
                 finally:
@@ -565,14 +570,6 @@ class Broker(AsyncContextManagerMixin):
                 "lifespan=broker_lifespan(broker) to your application"
             )
         return self._running
-
-    async def _watch(self) -> None:
-        limits = self.limits
-        deadlines = (limits.hello_s, limits.idle_s, limits.silence_s, limits.stall_s)
-        period_s = min(WATCH_S, *(each / 4 for each in deadlines if each is not None))
-        while True:
-            await anyio.sleep(period_s)
-            self._clients.check_deadlines(anyio.current_time())
 
     async def _end_all(self, core: Core) -> None:
         """Tell everybody, and wait until the sessions have gone or time is up."""

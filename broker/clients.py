@@ -25,6 +25,9 @@ from .wire import WireFormat
 
 __all__ = ("Clients",)
 
+# Deadlines are this exact (s; guess: the shortest useful one is a few seconds).
+WATCH_S = 1.0
+
 
 class Clients:
     """All sessions, by client and by user.
@@ -159,11 +162,17 @@ class Clients:
             raise problem
         return done
 
-    def check_deadlines(self, now: float) -> None:
-        """End what has waited long enough (s, monotonic)."""
-        for session in self._sessions:
-            session.check_deadlines(now)
-        self.admission.forget_idle(now)
+    async def watch(self) -> None:
+        """End what has waited long enough, until cancelled."""
+        limits = self._limits
+        deadlines = (limits.hello_s, limits.idle_s, limits.silence_s, limits.stall_s)
+        period_s = min(WATCH_S, *(each / 4 for each in deadlines if each is not None))
+        while True:
+            await anyio.sleep(period_s)
+            now = anyio.current_time()
+            for session in self._sessions:
+                session.check_deadlines(now)
+            self.admission.forget_idle(now)
 
     async def wait_empty(self) -> None:
         """Wait until no session is left. A checkpoint."""

@@ -16,7 +16,13 @@ from . import orders
 from .backplane import Link, Publication
 from .batching import Batcher
 from .config import Limits, Overflow, RuleBook
-from .errors import BrokerClosed, MessageTooLarge, SlowConsumer, UsageError
+from .errors import (
+    BrokerClosed,
+    BrokerError,
+    MessageTooLarge,
+    SlowConsumer,
+    UsageError,
+)
 from .framing import LastJoined
 from .hooks import Hooks
 from .message import NO_HEADERS, Message, Payload, Position, Receipt, size_of
@@ -57,7 +63,8 @@ class Core:
     """The running parts of one broker, from when it is entered until it is left.
 
     Args:
-        obey: carries out what another node asks of all.
+        obey: carries out what another node wants done to clients.
+        hear: takes what it says otherwise.
 
     Attributes:
         batcher: wakes the writers whose wire format joins messages.
@@ -74,11 +81,13 @@ class Core:
         rules: RuleBook,
         hooks: Hooks,
         obey: Callable[[orders.Order], Awaitable[object]],
+        hear: Callable[[orders.Word], None],
     ) -> None:
         self.limits = limits
         self.rules = rules
         self.hooks = hooks
         self._obey = obey
+        self._hear = hear
         self.budget = Budget(limits.max_queued_bytes)
         self.counters = Counters()
         self.relay = Relay(
@@ -148,6 +157,8 @@ class Core:
             try:
                 with anyio.move_on_after(self.limits.grace_s):
                     await farewell()
+            except BrokerError as error:  # such as the link to the other nodes
+                logger.warning("what follows a session was not done: %s", error)
             except Exception:  # one client's: all others would go with this task
                 logger.exception("what follows a session has failed")
             finally:
@@ -196,15 +207,18 @@ class Core:
             self.relay.skip_patterns()
 
     def hear(self, news: bytes) -> None:
-        """Carry out what another node asks of all; see ``Node``."""
+        """Do what another node asks of all, or take what it says; see ``Node``."""
         try:
-            order = orders.decode(news)
+            heard = orders.decode(news)
         except ValueError as error:
             logger.warning(
                 "another node asks for what this version cannot do: %s", error
             )
+            return
+        if isinstance(heard, orders.Word):
+            self._hear(heard)
         else:
-            self.see_off(partial(self._obey, order))
+            self.see_off(partial(self._obey, heard))
 
     def relieve(self) -> None:
         """End those with the most queued bytes until the budget holds."""

@@ -1,4 +1,4 @@
-"""What a node asks of all nodes: to do something to clients, wherever they are."""
+"""What nodes tell each other: to do something to clients, and words of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from .driver import ServerSubscription
 from .message import Position
 
 __all__ = (
+    "Answer",
     "Disconnect",
+    "Gone",
+    "Here",
     "Order",
+    "Question",
     "Refresh",
     "Subscribe",
     "Unsubscribe",
+    "Word",
     "decode",
     "encode",
 )
@@ -74,23 +79,72 @@ class Refresh(_Order, frozen=True, kw_only=True, tag="refresh"):
     expires_at: float | None = None
 
 
+class Here(msgspec.Struct, frozen=True, kw_only=True, tag="here"):
+    """A node is there.
+
+    Attributes:
+        node: its id.
+        names: those that it answers to.
+    """
+
+    node: str
+    names: tuple[str, ...] = ()
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
+    """A node leaves."""
+
+    node: str
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
+    """Something that every node is to answer that has the name.
+
+    Attributes:
+        node: who asks.
+        number: of the question, among those of the node.
+    """
+
+    node: str
+    number: int
+    name: str
+    text: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
+    """What one node says to a question.
+
+    Attributes:
+        node: who answers.
+        to: who has asked.
+        number: of the question.
+        text: None if it cannot say.
+    """
+
+    node: str
+    to: str
+    number: int
+    text: str | None = None
+
+
 Order: TypeAlias = Disconnect | Subscribe | Unsubscribe | Refresh
+Word: TypeAlias = Here | Gone | Question | Answer
 
 
-def encode(order: Order) -> bytes:
-    """Return an order for other nodes."""
+def encode(news: Order | Word) -> bytes:
+    """Return news for other nodes."""
     # Python's own JSON: it carries any str, also what no UTF-8 has a place for.
-    return json.dumps(msgspec.to_builtins(order)).encode()
+    return json.dumps(msgspec.to_builtins(news)).encode()
 
 
-def decode(news: bytes) -> Order:
-    """Return an order that another node has encoded.
+def decode(news: bytes) -> Order | Word:
+    """Return what another node has encoded.
 
     Raises:
-        ValueError: it is none that this version knows.
+        ValueError: it is nothing that this version knows.
     """
     try:
-        order: Order = msgspec.convert(json.loads(news), Order)
+        found: Order | Word = msgspec.convert(json.loads(news), Order | Word)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    return order
+    return found

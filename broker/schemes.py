@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 __all__ = ("GROUP", "backplane_for")
 
 # Distributions add schemes of their own: an entry point's name is the scheme, and what
-# it loads takes the URL and returns a backplane.
+# it loads takes the URL, and ``connect_s`` by name.
 GROUP = "asgi_broker.backplanes"
 
 
-def backplane_for(url: str) -> Backplane:
+def backplane_for(url: str, *, connect_s: float | None = None) -> Backplane:
     """Return the backplane that a URL stands for, such as ``redis://localhost:6379``.
 
     Nothing is connected yet.
+
+    Args:
+        connect_s: how long it is to try when it first connects (s, > 0); None for its
+            own default.
 
     Raises:
         UsageError: no URL, or a scheme that nothing installed knows. The message lists
@@ -38,8 +42,9 @@ def backplane_for(url: str) -> Backplane:
     for point in _points():
         if point.name != scheme:
             continue
-        make: Callable[[str], Any] = point.load()
-        made: Backplane = make(url)
+        make: Callable[..., Any] = point.load()
+        options = {} if connect_s is None else {"connect_s": connect_s}
+        made: Backplane = make(url, **options)
         return made
     shown = ascii(scheme[:40])
     raise UsageError(f"no backplane for {shown}: known are {_list()}")

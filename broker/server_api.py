@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
-from uuid import uuid4
 
 import anyio.lowlevel
 from msgspec import Raw
 
-from . import orders
+from . import orders, survey
 from .broker import Broker
 from .client_protocol import ClientError
 from .client_queries import history_of, members_of
@@ -22,7 +20,7 @@ from .errors import BrokerError, UsageError
 from .message import Payload, Position
 from .protocol import api, codec, frames
 from .protocol.codes import Disconnects, Errors, error_for
-from .topics import check_topic, is_pattern
+from .topics import check_topic
 
 __all__ = ("Answer", "ApiRpc", "ServerApi")
 
@@ -34,7 +32,6 @@ _Handler: TypeAlias = Callable[[Any], Awaitable[api.Outcome]]
 CUSTOM_CODES = range(3000, 5000)  # of disconnections; others close no WebSocket here
 EXPIRED: Final = Disconnects.CONNECTION_EXPIRED
 _INTERNAL: Final = frames.Error(100, Errors.INTERNAL.message)
-BREATH = 1_000  # sessions counted before others have their turn (guess: 1 ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +55,8 @@ class ServerApi:
     asked. What it does to sessions it does on all nodes.
 
     Args:
-        name: of this node, for ``info``; "" for a random one.
-        version: of the application, for ``info``.
+        name: of this node, for ``info`` on any node; "" for a random one.
+        version: of the application, likewise.
         rpc: answers ``rpc(method, params)``; params is JSON text, and so is what it
             returns. It may raise ``ClientError``. None: error 108.
     """
@@ -73,9 +70,8 @@ class ServerApi:
         rpc: ApiRpc | None = None,
     ) -> None:
         self._broker = broker
-        self._uid = uuid4().hex
-        self._name = name or f"node-{self._uid[:8]}"
-        self._version = version
+        broker.nodes.name = name or broker.nodes.name
+        broker.nodes.version = version
         self._rpc = rpc
         # {method: (its request, what carries that out)}
         self._methods: dict[str, tuple[type[Any], _Handler]] = {
@@ -269,37 +265,24 @@ class ServerApi:
         return api.Done()
 
     async def channels(self, request: api.Channels) -> api.ChannelsResult:
-        """Count the clients of each channel of this node, by name, not by pattern.
+        """Count the clients of each channel, over all nodes, by name, not by pattern.
 
         Raises:
-            ApiError: a pattern that cannot be read.
+            ApiError: a pattern that cannot be read; more than one node can send.
+            BackplaneError: a node has not answered within 3 s.
         """
-        matches = api.glob(request.pattern or "*").match
-        counts: Counter[str] = Counter()
-        for _, channels in await self._survey():
-            counts.update(channels)
-        found = {
-            channel: api.ChannelInfo(count)
-            for channel, count in counts.items()
-            if matches(channel)
-        }
-        return api.ChannelsResult(found)
+        found = await survey.channels(self._broker, request.pattern or "*")
+        return api.ChannelsResult(
+            {channel: api.ChannelInfo(count) for channel, count in found.items()}
+        )
 
     async def info(self, _: api.Info) -> api.InfoResult:
-        """Describe this node; of others nothing is known here."""
-        survey = await self._survey()
-        users = {user for user, _ in survey if user is not None}
-        node = api.NodeInfo(
-            uid=self._uid,
-            name=self._name,
-            version=self._version,
-            num_clients=len(survey),
-            num_users=len(users),
-            num_channels=len({name for _, channels in survey for name in channels}),
-            num_subs=sum(len(channels) for _, channels in survey),
-            uptime=int(self._broker.uptime_s),
-        )
-        return api.InfoResult([node])
+        """Describe all nodes, this one first; without those that do not answer.
+
+        Raises:
+            BackplaneError: the others cannot be asked.
+        """
+        return api.InfoResult(await survey.info(self._broker))
 
     async def rpc(self, request: api.Rpc) -> frames.RpcResult:
         """Ask the application.
@@ -371,22 +354,6 @@ class ServerApi:
         if not self._broker.rules_of(channel).history_size:
             return api.PublishResult()  # of a stream that nobody can go back to
         return api.PublishResult(receipt.position.offset, receipt.position.epoch)
-
-    async def _survey(self) -> list[tuple[str | None, list[str]]]:
-        """Return the user and the channels of every session of this node."""
-        await anyio.lowlevel.checkpoint()
-        found = []
-        for number, session in enumerate(self._broker.sessions(), 1):
-            if number % BREATH == 0:
-                await anyio.lowlevel.checkpoint()
-            if session.ending is None:
-                channels = [
-                    name
-                    for name in session.topics
-                    if name[0] != "$" and not is_pattern(name)
-                ]
-                found.append((session.user, channels))
-        return found
 
 
 def _check_target(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -202,8 +203,15 @@ def wait_until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> N
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback that nobody listens on now.
+
+    Below those that the system gives to connections (32768 and up on Linux): one of
+    these could have it before the server that it is for, or while that is restarted.
+    """
+    while True:
+        port = random.SystemRandom().randrange(
+            20_000, 32_000
+        )  # Hypothesis seeds the other
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -27,6 +27,7 @@ NO_CODE = {
 RUNTIME = {
     "admission",
     "actor",
+    "asking",
     "backplane",
     "batching",
     "broker",
@@ -44,9 +45,13 @@ RUNTIME = {
     "driver",
     "framing",
     "hooks",
+    "joining",
     "memory",
+    "nodes",
     "orders",
+    "pool",
     "presence",
+    "reading",
     "relay",
     "running",
     "schemes",
@@ -55,10 +60,13 @@ RUNTIME = {
     "session",
     "subscriber",
     "subscription",
+    "survey",
     "tasks",
     "transport",
+    "turns",
     "wakeup",
     "wire",
+    "writing",
 }
 MAX_LINES = 300  # of code: promises may be as long as they must
 

@@ -12,7 +12,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker import Broker, BrokerClosed, Limits, NotAllowed, TransportClosed
+from broker import (
+    BackplaneError,
+    Broker,
+    BrokerClosed,
+    LimitExceeded,
+    Limits,
+    NotAllowed,
+    TransportClosed,
+)
 from broker.client import EmulationAddress
 from broker.message import Payload, size_of
 
@@ -86,17 +94,17 @@ class Handover:
 class Emulation:
     """The sessions of this node whose clients post what they say.
 
-    A post must reach the process that has the session: with several of them, or
-    several nodes, what is in front must send a client to the same one always.
+    A post that reaches another node is handed on over the backplane.
 
     Attributes:
-        node: names this process to its clients.
+        node: names this process to its clients, and to the other nodes.
     """
 
     def __init__(self, broker: Broker) -> None:
         self.node = uuid4().hex
         self._broker = broker
         self._sessions: dict[str, Handover] = {}
+        broker.nodes.answer(self.node, self._hear)
 
     def __len__(self) -> int:
         """Return how many sessions can be posted to."""
@@ -117,11 +125,12 @@ class Emulation:
             del self._sessions[secret]
 
     async def endpoint(self, request: Request) -> Response:
-        """Take a post: 204 when the session has taken what it says.
+        """Take a post: 204 when the session has taken what it says, on any node.
 
         Otherwise: 400 it is malformed, 403 from a page that may not, 404 there is no
-        such session here, 408 it comes too slowly, 413 it is too large, 429 too many
-        wait already, 503 the session has taken nothing for ``Limits.stall_s``.
+        such session or node, 408 it comes too slowly, 413 it is too large, 429 too many
+        wait already, 503 the session has taken nothing for ``Limits.stall_s``, or its
+        node cannot be reached: then it may have been taken.
         """
         if request.method == "OPTIONS":
             return preflight(self._broker, request)
@@ -148,10 +157,28 @@ class Emulation:
             return 400
         if size_of(post.data) > limits.max_message_bytes:
             return 413
+        if post.node == self.node:
+            return await self._give(post)
+        return await self._hand_on(post)
+
+    async def _hand_on(self, post: _Post) -> int:
+        """Have the node that has the session take a post, and return what it says."""
+        try:
+            answers = await self._broker.nodes.ask(post.node, _encode(post).decode())
+        except (BackplaneError, BrokerClosed, LimitExceeded):
+            return 503
+        if answers.missing:
+            return 503
+        return next(map(int, answers.found.values()), 404)
+
+    async def _hear(self, text: str) -> str:
+        return str(await self._give(_decode(text)))
+
+    async def _give(self, post: _Post) -> int:
         # Secrets are random: how long a look-up takes says nothing about how near a
         # guess was, for what it compares are hashes with a seed of this process.
         handover = self._sessions.get(post.session)
-        if handover is None or post.node != self.node:
+        if handover is None:
             return 404
         try:
             await handover.give(post.data)
@@ -171,3 +198,4 @@ class _Post(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Post).decode
+_encode = msgspec.json.Encoder().encode

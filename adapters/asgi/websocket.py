@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Literal, overload
 
 import anyio
 from starlette.exceptions import WebSocketException
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketState
 
 from broker import (
@@ -64,6 +60,8 @@ class WebSocketTransport:
     Args:
         first: a frame that has come with the handshake.
     """
+
+    __slots__ = ("_first", "_websocket")
 
     def __init__(self, websocket: WebSocket, first: Payload | None = None) -> None:
         self._websocket = websocket
@@ -168,35 +166,43 @@ async def open_session(
             FastAPI end the endpoint quietly on it.
     """
     _end_quietly(websocket)
-    request = connect_request(websocket)
+    # Not of the websocket itself, which would keep what it has parsed.
+    request = connect_request(HTTPConnection(websocket.scope))
     try:
         user = await broker.admit(request, user=user)
     except (NotAllowed, LimitExceeded, BrokerClosed) as error:
         await refuse(websocket, error, refusal=refusal)
         raise Refused(str(error)) from error
-    async with AsyncExitStack() as stack:
-        await _accept(websocket, subprotocol)
-        try:
-            opening = broker.open_session(
-                WebSocketTransport(websocket, first),
-                frames,
-                user=user,
-                client_host=request.client_host,
-                overflow=overflow,
-                encode=encode,
-                wire=wire,
-            )
-            session = await stack.enter_async_context(opening)
-        except (LimitExceeded, BrokerClosed) as error:
-            await refuse(websocket, error, refusal="close")
-            raise Refused(str(error)) from error
-        except SessionEnded as error:  # on_connect refused; the session has said so
-            raise Refused(str(error)) from error
-        try:
-            yield session
-        except WebSocketException as error:
-            ending = Ending.of(EndKind.DISCONNECTED, error.reason, code=error.code)
-            session.end(ending, flush=True)
+    await _accept(websocket, subprotocol)
+    opening = broker.open_session(
+        WebSocketTransport(websocket, first),
+        frames,
+        user=user,
+        client_host=request.client_host,
+        overflow=overflow,
+        encode=encode,
+        wire=wire,
+    )
+    del request  # kilobytes, which nobody needs any more
+    has_begun = False
+    try:
+        async with opening as session:
+            has_begun = True
+            try:
+                yield session
+            except WebSocketException as error:
+                ending = Ending.of(EndKind.DISCONNECTED, error.reason, code=error.code)
+                session.end(ending, flush=True)
+    except (LimitExceeded, BrokerClosed) as error:
+        if has_begun:
+            raise
+        await refuse(websocket, error, refusal="close")
+        raise Refused(str(error)) from error
+    except SessionEnded as error:
+        if has_begun:
+            raise
+        # on_connect refused; the session has said so
+        raise Refused(str(error)) from error
 
 
 async def refuse(

@@ -27,6 +27,7 @@ class Track:
         topic: concrete.
         rules: of it.
         position: after which nothing has been delivered; None until first known.
+        start: the first that was known: all after it was delivered, or will be.
         held: what came since the hole, oldest first; None while there is none.
     """
 
@@ -34,6 +35,7 @@ class Track:
         self.topic = topic
         self.rules = rules
         self.position: Position | None = None
+        self.start: Position | None = None
         self.held: list[Delivery] | None = []
         self._held_bytes = 0
         self._is_short = False  # something did not fit into held
@@ -95,7 +97,9 @@ class Track:
         """
         held = self.held or []
         if self.position is None:
-            self.position = top  # just subscribed: what is after the end is wanted
+            self.position = self.start = (
+                top  # just subscribed: what is after the end is wanted
+            )
         # Of another life than the stream is in, and older than that: told as lost.
         held = [
             each

@@ -88,6 +88,7 @@ class Uplink(Generic[Wire]):
             with anyio.move_on_after(connect_s):
                 await self._ready.wait()
             is_ready = self._ready.is_set()
+            problem = self.problem  # a driver that is cancelled may make up another
             try:
                 if is_ready:
                     yield
@@ -95,7 +96,7 @@ class Uplink(Generic[Wire]):
                 tasks.cancel_scope.cancel()
         if not is_ready:
             raise BackplaneError(
-                f"{self._engine} was not reached within {connect_s:g} s: {self.problem}"
+                f"{self._engine} was not reached within {connect_s:g} s: {problem}"
             )
 
     async def _keep(

@@ -72,7 +72,7 @@ class MemoryBackend(BackplaneBackend):
 
 
 class PostgresBackend(BackplaneBackend):
-    """``postgres://``, ``postgresql://``, once there is a backplane for them."""
+    """``postgres://``, ``postgresql://``; its tables are made by ``broker migrate``."""
 
 
 class RedisStreamBackend(BackplaneBackend):

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp
 
 from adapters.app import ROOMS, create_app
 from adapters.asgi.http_api import api_routes
+from adapters.hosting.backplane import make_backplane
 from adapters.hosting.hardening import Connections
 from adapters.hosting.metrics import ConnectionCollector
 from adapters.hosting.settings import ClientSettings, Settings, token_verifier
-from broker import Backplane, Broker, MemoryBackplane
+from broker import Broker
 from broker.client_protocol import ClientProtocol
 
 __all__ = (
@@ -53,7 +54,7 @@ def own_application(settings: Settings, connections: Connections) -> Application
     Raises:
         LoadError: a key for tokens cannot be used any more.
     """
-    backplane: Backplane = MemoryBackplane()
+    backplane = make_backplane(settings.server)
     if settings.server.tracing:
         from adapters.observability.opentelemetry import traced
 

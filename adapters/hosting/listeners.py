@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ("ListenError", "SocketOptions", "listen")
+from .settings import ServerSettings
+
+__all__ = ("ListenError", "SocketOptions", "listen", "worker_binds")
 
 logger = logging.getLogger("broker.hosting")
 
+MAX_PORT = 65_535
 BACKLOG = 1_024  # connections that wait to be accepted (guess; the kernel caps it)
 PROBE_S = 10  # between keepalive probes (guess)
 PROBES = 3  # where TCP_USER_TIMEOUT, which overrides it, is not available (guess)
@@ -67,6 +70,21 @@ def listen(binds: Iterable[str], options: SocketOptions) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def worker_binds(server: ServerSettings) -> list[str]:
+    """Return where each worker listens for itself: one port above the one before.
+
+    Raises:
+        ListenError: there are not so many ports.
+    """
+    if server.worker_bind is None:
+        return []
+    host, _, port = server.worker_bind.rpartition(":")
+    first, last = int(port), int(port) + server.workers - 1
+    if last > MAX_PORT:
+        raise ListenError(f"no port {last} for worker {server.workers}")
+    return [f"{host}:{each}" for each in range(first, last + 1)]
 
 
 def _open(bind: str) -> socket.socket:

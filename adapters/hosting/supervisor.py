@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from itertools import chain
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,7 +23,9 @@ logger = logging.getLogger("broker.hosting")
 MERCY_S = 2.0
 
 
-def supervise(job: Job, sockets: list[socket.socket]) -> int:
+def supervise(
+    job: Job, sockets: list[socket.socket], own: Sequence[list[socket.socket]] = ()
+) -> int:
     """Run ``settings.server.workers`` workers until told to stop.
 
     On SIGTERM or SIGINT all of them send their clients away and exit; a second signal
@@ -30,11 +33,15 @@ def supervise(job: Job, sockets: list[socket.socket]) -> int:
     this command starts it anew, with all of them. When this process is killed, they
     see it and stop.
 
+    Args:
+        sockets: that all of them listen on; they are closed.
+        own: more for each, that it has for itself; likewise.
+
     Returns:
         The exit code: of the first worker that failed, else 0.
     """
-    workers = _Workers(job, sockets)
-    for sock in sockets:
+    workers = _Workers(job, sockets, own)
+    for sock in [*sockets, *chain.from_iterable(own)]:
         sock.close()  # the workers have them now
     workers.listen()
     return workers.wait()
@@ -48,7 +55,12 @@ def _work(job: Job, sockets: list[socket.socket], stop: Connection) -> None:
 
 
 class _Workers:
-    def __init__(self, job: Job, sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        sockets: Sequence[socket.socket],
+        own: Sequence[list[socket.socket]],
+    ) -> None:
         # A fresh interpreter for each: what runs here is not copied half way.
         context = get_context("spawn")
         self._drain_s = job.settings.server.drain_s
@@ -58,10 +70,11 @@ class _Workers:
         # Readable after a signal, which by itself does not end a wait (PEP 475).
         self._woken, self._wake = context.Pipe(duplex=False)
         for number in range(1, job.settings.server.workers + 1):
+            mine = [*sockets, *(own[number - 1] if own else ())]
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(
                 target=_work,
-                args=(job, list(sockets), receiver),
+                args=(job, mine, receiver),
                 name=f"broker worker {number}",
             )
             process.start()

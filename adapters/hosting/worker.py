@@ -22,6 +22,7 @@ from adapters.hosting.application import (
     load_application,
     own_application,
 )
+from adapters.hosting.backplane import joins_processes
 from adapters.hosting.collector import tuned_collector
 from adapters.hosting.deadline import ExitDeadline
 from adapters.hosting.files import raise_file_limit
@@ -30,9 +31,17 @@ from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import ServerSettings, Settings
 from adapters.hosting.signals import signalled, supervised
 from adapters.observability.logs import configure_logging, use_root_logger
-from broker import BrokerError, Limits, MemoryBackplane, drain
+from broker import BrokerError, Limits, drain
 
-__all__ = ("EXIT_FAILURE", "EXIT_OK", "EXIT_USAGE", "Job", "look_at", "run_worker")
+__all__ = (
+    "EXIT_FAILURE",
+    "EXIT_OK",
+    "EXIT_USAGE",
+    "Job",
+    "look_at",
+    "run_on",
+    "run_worker",
+)
 
 logger = logging.getLogger("broker.hosting")
 
@@ -94,17 +103,22 @@ def run_worker(
         worker = _Worker(job, application, config, connections, stop)
         try:
             with tuned_collector():
-                anyio.run(
-                    worker.run,
-                    backend="trio" if server.loop == "trio" else "asyncio",
-                    backend_options={"use_uvloop": server.loop == "uvloop"}
-                    if server.loop != "trio"
-                    else {},
-                )
+                run_on(server.loop, worker.run)
         except Exception:
             logger.exception("the server has failed")
             return EXIT_FAILURE
     return EXIT_OK
+
+
+def run_on(loop: str, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run a function on the event loop of a name; see ``ServerSettings.loop``."""
+    is_trio = loop == "trio"
+    anyio.run(
+        function,
+        *args,
+        backend="trio" if is_trio else "asyncio",
+        backend_options={} if is_trio else {"use_uvloop": loop == "uvloop"},
+    )
 
 
 def look_at(limits: Limits, server: ServerSettings) -> None:
@@ -141,22 +155,25 @@ def _load(job: Job, connections: Connections) -> Application:
     if job.app is None:
         return own_application(job.settings, connections)
     application = load_application(job.app, job.broker)
-    broker = application.broker
+    broker, server = application.broker, job.settings.server
+    is_alone = broker is not None and not joins_processes(broker.backplane)
     if broker is None:
         logger.warning(
             "no broker found in %s: at shutdown its clients are cut, not sent away; "
             "call it `broker` there, or say where it is with --broker module:name",
             job.app,
         )
-    elif (
-        job.settings.server.workers > 1
-        and isinstance(broker.backplane, MemoryBackplane)
-        and not job.allow_split
-    ):
+    elif is_alone and server.backplane is not None:
         raise LoadError(
-            f"{job.settings.server.workers} workers, and the broker of {job.app} has "
-            "no backplane: clients of one would not see those of another. Serve with "
-            "--workers 1, or with --allow-split if that is what you want"
+            f"the backplane is set, and the broker of {job.app} does not use it: make "
+            'it with Broker("redis://…"), or of load_settings(…).settings.server'
+        )
+    elif is_alone and server.workers > 1 and not job.allow_split:
+        raise LoadError(
+            f"{server.workers} workers, and the broker of {job.app} has no backplane: "
+            "clients of one would not see those of another. Make it with "
+            'Broker("redis://…"), or serve with --workers 1, or with --allow-split if '
+            "that is what you want"
         )
     return application
 

@@ -73,6 +73,8 @@ def configure_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    # It has a line for each connection that fails; so has the backplane, and a better.
+    logging.getLogger("coredis").setLevel(max(logging.WARNING, root.level))
     access = logging.getLogger(ACCESS_LOG)
     if not any(isinstance(known, RedactTokens) for known in access.filters):
         access.addFilter(RedactTokens())

@@ -26,7 +26,9 @@ class Names:
     """Keys and channels under one prefix.
 
     The kind of a key comes before the topic, so no topic can be taken for a key of
-    another kind.
+    another kind. All of a topic's have the same hash tag, so in a cluster they are in
+    one slot: what is between the first ``{`` and the first ``}`` after it. It begins
+    with ``:``, because an empty one would be none.
 
     Args:
         prefix: of everything; brokers that share it are one broker.
@@ -36,39 +38,44 @@ class Names:
 
     def __init__(self, prefix: str, database: int) -> None:
         self._prefix = prefix
-        self._channels = f"{prefix}:{database}:c:"
+        self._channels = f"{prefix}:{database}:c:{{:"
         self._channel_bytes = self._channels.encode()
         self.news = f"{prefix}:{database}:news"  # every node is subscribed
+        self.fence = f"{prefix}:{database}:fence"  # and to this one, on each server
 
     def stream(self, topic: str) -> list[str]:
         """Return the keys of a topic's life and of its kept messages."""
-        return [f"{self._prefix}:t:{topic}", f"{self._prefix}:s:{topic}"]
+        return [f"{self._prefix}:{kind}:{{:{topic}}}" for kind in "ts"]
 
     def message_id(self, topic: str, message_id: str) -> str:
         """Return the key that remembers an id. No topic has a space in it."""
-        return f"{self._prefix}:i:{topic} {message_id}"
+        return f"{self._prefix}:i:{{:{topic}}} {message_id}"
 
     def presence(self, topic: str) -> list[str]:
         """Return the keys of a topic's members and of their leases."""
-        return [f"{self._prefix}:p:{topic}", f"{self._prefix}:l:{topic}"]
+        return [f"{self._prefix}:{kind}:{{:{topic}}}" for kind in "pl"]
 
     def channel(self, topic: str) -> str:
         """Return the channel on which a topic's messages are pushed."""
-        return self._channels + topic
+        return f"{self._channels}{topic}}}"
 
     def glob(self, pattern: str) -> str:
         """Return the glob of all channels that a pattern covers, and of some more."""
-        return glob_of(self._channels) + glob_of(pattern, is_pattern=True)
+        return glob_of(self._channels) + glob_of(pattern, is_pattern=True) + "}"
 
     def topic_of(self, channel: bytes) -> str:
         """Return a channel's topic.
 
+        What a cluster adds to the channels of patterns, after a space, does not count.
+
         Raises:
             Poison: it is not a channel of ours.
         """
-        if not channel.startswith(self._channel_bytes) or not channel.isascii():
+        name = channel.partition(b" ")[0]
+        is_ours = name.startswith(self._channel_bytes) and name.endswith(b"}")
+        if not is_ours or not name.isascii():
             raise Poison(f"no topic is named {channel[:80]!r}")
-        return channel[len(self._channel_bytes) :].decode("ascii")
+        return name[len(self._channel_bytes) : -1].decode("ascii")
 
 
 def glob_of(text: str, *, is_pattern: bool = False) -> str:

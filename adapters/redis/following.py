@@ -21,7 +21,7 @@ from broker.topics import check_pattern, is_pattern, matches
 
 from .codec import Names, decode_push
 from .scripts import FOLLOW, TOUCH
-from .wire import Request, Wire
+from .wires import Answer, Push, Wire
 
 __all__ = ("Following", "decode_entries", "history_ms", "keep_ms")
 
@@ -63,16 +63,17 @@ class Following:
         self._patterns: dict[str, str] = {}  # {pattern: glob}
         self._behind: dict[str, None] = {}  # topics whose stream must be read
         self._fell_behind = anyio.Event()
-        # The last message that was handed on. Redis pushes a message once for each
-        # subscription that covers it, one right after the other.
-        self._last: tuple[str, Position] | None = None
+        # {source: the last message from it that was handed on}. Redis pushes a message
+        # once for each subscription that covers it, one right after the other.
+        self._last: dict[int, tuple[str, Position]] = {}
         self._wire: Wire | None = None  # the newest one, also before it is up
 
     def __len__(self) -> int:
         return len(self._tracks)
 
-    def push(self, by_pattern: bool, channel: bytes, data: bytes) -> None:
-        """Take what Redis has pushed; never raises."""
+    def push(self, source: int, push: Push) -> None:
+        """Take what Redis has pushed, from one of the wire's sources; never raises."""
+        by_pattern, channel, data = push
         try:
             topic = self._names.topic_of(channel)
             track = self._tracks.get(topic)
@@ -80,7 +81,7 @@ class Following:
                 return  # its own channel brings it
             delivery = decode_push(topic, data)
             if track is None or track.position is None:
-                self._hand_to_patterns(topic, delivery)
+                self._hand_to_patterns(source, topic, delivery)
         except (Poison, InvalidTopic) as problem:
             self._poisoned.add(repr(channel[:80]), problem)
             return
@@ -88,17 +89,17 @@ class Following:
             return
         was_live = track.held is None
         if track.arrive(delivery, self._node):
-            self._last = topic, delivery.position
+            self._last[source] = topic, delivery.position
         elif was_live:
             self._look_at(track)
 
-    def _hand_to_patterns(self, topic: str, delivery: Delivery) -> None:
+    def _hand_to_patterns(self, source: int, topic: str, delivery: Delivery) -> None:
         seen = topic, delivery.position
-        if seen == self._last:
+        if seen == self._last.get(source):
             return
         check_pattern(topic)  # a channel may have any name; topics come after this
         if any(matches(pattern, topic) for pattern in self._patterns):
-            self._last = seen
+            self._last[source] = seen
             self._node.deliver(delivery.message, delivery.exclude)
 
     async def subscribe(
@@ -119,7 +120,7 @@ class Following:
             wire.tell(b"SUBSCRIBE", [self._names.channel(name)])
             await wire.pass_fence()  # subscribe first, then look where the stream is
             await self._catch_up(wire, [track])
-            return track.position
+            return track.start  # it may be further already
         except BaseException:
             self.unsubscribe(name)
             raise
@@ -138,7 +139,8 @@ class Following:
         """Subscribe everything on a new connection, and make up for what was missed."""
         self._wire = wire
         self._behind.clear()
-        self._last = None
+        self._last.clear()
+        wire.heed(self._miss)
         tracks = list(self._tracks.values())
         for track in tracks:
             track.forget_held()
@@ -158,6 +160,7 @@ class Following:
                 await self._fell_behind.wait()
             topics, self._behind = self._behind, {}
             tracks = [self._tracks[each] for each in topics if each in self._tracks]
+            await wire.pass_fence()  # first subscribed, where that was lost
             await self._catch_up(wire, tracks)
 
     async def compare(self, wire: Wire, every_s: float) -> None:
@@ -169,16 +172,32 @@ class Following:
                 await self._compare(wire, tracks)
 
     async def _compare(self, wire: Wire, tracks: list[Track]) -> None:
+        together: dict[int, list[Track]] = {}
+        for track in tracks:
+            place = wire.place(self._names.stream(track.topic)[0])
+            together.setdefault(place, []).append(track)
+        asked = [(each, self._touch(wire, each)) for each in together.values()]
+        answers = [(each, await answer.result()) for each, answer in asked]
+        await wire.pass_fence()  # what is on its way is not lost
+        for some, tops in answers:
+            for track, (epoch, offset) in zip(some, tops, strict=True):
+                top = Position(epoch.decode(), offset)
+                if track.held is None and track.is_behind(top):
+                    track.fall_behind()
+                    self._look_at(track)
+
+    def _touch(self, wire: Wire, tracks: list[Track]) -> Answer:
         keys: list[str] = []
         arguments: list[object] = [self._strict, next(self._epochs)]
         for track in tracks:
             keys += self._names.stream(track.topic)
             arguments += [*_seen(track), keep_ms(track.rules)]
-        tops = await wire.call(TOUCH, keys, arguments)
-        await wire.pass_fence()  # what is on its way is not lost
-        for track, (epoch, offset) in zip(tracks, tops, strict=True):
-            top = Position(epoch.decode(), offset)
-            if track.held is None and track.is_behind(top):
+        return wire.start(TOUCH, keys, arguments)
+
+    def _miss(self, channel: str) -> None:
+        with suppress(Poison):  # it may be that of the news
+            track = self._tracks.get(self._names.topic_of(channel.encode()))
+            if track is not None:
                 track.fall_behind()
                 self._look_at(track)
 
@@ -210,7 +229,7 @@ class Following:
                 ):
                     waiting.append(track)
 
-    def _ask(self, wire: Wire, track: Track) -> Request:
+    def _ask(self, wire: Wire, track: Track) -> Answer:
         limit = PAGE if track.position else 0  # just subscribed: from now on
         arguments = [
             self._strict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from itertools import count
@@ -24,7 +25,8 @@ from .codec import Names
 from .following import Following, decode_entries, history_ms, keep_ms
 from .presence import Leases
 from .scripts import CLEAR, PUBLISH, READ
-from .wire import LINK_ERRORS, Address, Wire, open_wire
+from .wire import LINK_ERRORS
+from .wires import Push, Wire
 
 __all__ = ("RedisLink", "Settings")
 
@@ -33,7 +35,7 @@ __all__ = ("RedisLink", "Settings")
 class Settings:
     """What ``RedisBackplane`` was told, checked; see there."""
 
-    address: Address
+    open_wire: Callable[[], AbstractAsyncContextManager[Wire]]
     connect_s: float
     names: Names
     heartbeat_s: float
@@ -77,16 +79,14 @@ class RedisLink:
     def kept(self) -> AbstractAsyncContextManager[None]:
         """Keep the link up while the block runs; see ``Uplink.kept``."""
         settings = self._settings
-        return self._uplink.kept(
-            lambda: open_wire(settings.address, self._names.news),
-            self._use,
-            settings.connect_s,
-        )
+        return self._uplink.kept(settings.open_wire, self._use, settings.connect_s)
 
     async def _use(self, wire: Wire) -> None:
         """Go live on new connections, and stay so until one fails: it always raises."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, wire, name="broker: redis pushes")
+            for number, source in enumerate(wire.sources()):
+                name = f"broker: redis pushes {number}"
+                tasks.start_soon(self._read, number, source, name=name)
             tasks.start_soon(self._beat, wire, name="broker: redis heartbeat")
             await self._following.resume(wire)
             await self._leases.renew(wire)
@@ -100,14 +100,14 @@ class RedisLink:
             )
             tasks.start_soon(self._renew, wire, name="broker: redis leases")
 
-    async def _read(self, wire: Wire) -> None:
-        async with aclosing(wire.messages()) as messages:
+    async def _read(self, number: int, source: AsyncGenerator[Push, None]) -> None:
+        async with aclosing(source) as pushes:
             news = self._names.news.encode()
-            async for by_pattern, channel, data in messages:
-                if channel == news:
-                    self._hear(data)
+            async for push in pushes:
+                if push[1] == news:
+                    self._hear(push[2])
                 else:
-                    self._following.push(by_pattern, channel, data)
+                    self._following.push(number, push)
 
     def _hear(self, data: bytes) -> None:
         sender, _, news = data.partition(b" ")

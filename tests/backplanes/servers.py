@@ -11,9 +11,10 @@ from typing import Self
 
 from tests.serving import free_port, wait_until
 
-__all__ = ("HAS_REDIS", "Engine", "RedisServer")
+__all__ = ("HAS_REDIS", "HAS_VALKEY", "Engine", "RedisServer")
 
 HAS_REDIS = shutil.which("redis-server") is not None
+HAS_VALKEY = HAS_REDIS and shutil.which("valkey-server") is not None
 PATIENCE_S = 30.0
 
 
@@ -77,6 +78,8 @@ class RedisServer(Engine):
         persists: it writes and syncs each change before it answers.
         password: that clients must give; None for no password.
         certificate: with it, only TLS is spoken; its key is in the same file.
+        replica_of: port of a primary on the loopback address; None for none.
+        program: what to start, such as Valkey's.
 
     Attributes:
         port: on the loopback address.
@@ -90,20 +93,25 @@ class RedisServer(Engine):
         persists: bool = False,
         password: str | None = None,
         certificate: Path | None = None,
+        replica_of: int | None = None,
+        program: str = "redis-server",
     ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._program = program
         self._certificate = certificate
         self._password = password
         self._folder = folder
-        self._options = ["--appendonly", "no"]
+        self._options = ["--appendonly", "no", "--repl-diskless-sync-delay", "0"]
         if persists:
             self._options = ["--appendonly", "yes", "--appendfsync", "always"]
         if password is not None:
             self._options += ["--requirepass", password]
+        if replica_of is not None:
+            self._options += ["--replicaof", "127.0.0.1", str(replica_of)]
 
     def _command(self) -> list[str]:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
         if self._certificate is not None:
             file = str(self._certificate)
             command += ["--port", "0", "--tls-port", str(self.port)]

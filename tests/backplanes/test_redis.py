@@ -126,7 +126,7 @@ async def test_a_stream_that_went_back_begins_a_new_life(redis: RedisServer) -> 
         for text in "abc":
             await publish(link, "t", text)
         await watcher.wait_payload("t", "c")
-        redis.command("HSET", f"{prefix}:t:t", "o", "1")
+        redis.command("HSET", f"{prefix}:t:{{:t}}", "o", "1")
         await watcher.wait(lambda: len(watcher.told["t"]) == 4)
         new = (await publish(link, "t", "d")).position
         await watcher.wait_payload("t", "d")
@@ -143,20 +143,20 @@ async def test_what_others_write_is_skipped(
         await link.subscribe("t", KEPT)
         await link.subscribe(">", KEPT)
         await publish(link, "t", "a")
-        channel = f"{prefix}:0:c:"
+        channel = f"{prefix}:0:c:{{:"
         poison = ["", "x", "abc 7 x", "abc 99999999999999999 x", "abc 2 \udcff"]
         for data in poison:
-            redis.command("PUBLISH", f"{channel}t", data)
+            redis.command("PUBLISH", f"{channel}t}}", data)
         for name in ("", "..", "a b", "ü", "*"):
-            redis.command("PUBLISH", f"{channel}{name}", "abc 1 \x94\xa1")
-        redis.command("XADD", f"{prefix}:s:t", "*", "d", "x")
+            redis.command("PUBLISH", f"{channel}{name}}}", "abc 1 \x94\xa1")
+        redis.command("XADD", f"{prefix}:s:{{:t}}", "*", "d", "x")
         await publish(link, "t", "b")  # its number is below the poison's
-        redis.command("HSET", f"{prefix}:p:t", "who", "x")
-        redis.command("ZADD", f"{prefix}:l:t", "9e15", "who")
+        redis.command("HSET", f"{prefix}:p:{{:t}}", "who", "x")
+        redis.command("ZADD", f"{prefix}:l:{{:t}}", "9e15", "who")
         assert await link.enter("t", Member("c"))
         assert await link.members("t") == [Member("c")]
-        redis.command("SET", f"{prefix}:t:t", "x")
-        redis.command("SET", f"{prefix}:l:t", "x")
+        redis.command("SET", f"{prefix}:t:{{:t}}", "x")
+        redis.command("SET", f"{prefix}:l:{{:t}}", "x")
         await publish(link, "t", "c")  # of a new life
         assert await link.enter("t", Member("c"))
         await watcher.wait_payload("t", "c")
@@ -170,10 +170,10 @@ async def test_a_foreign_entry_is_not_taken_for_a_message(redis: RedisServer) ->
     async with linked(redis) as (_, link, prefix):
         start = (await publish(link, "t", "a")).position
         await publish(link, "t", "b")
-        entry = redis.command("XRANGE", f"{prefix}:s:t", "-", "+", "COUNT", "1")
+        entry = redis.command("XRANGE", f"{prefix}:s:{{:t}}", "-", "+", "COUNT", "1")
         expires = entry.splitlines()[-1]
-        redis.command("XDEL", f"{prefix}:s:t", "2-0")
-        redis.command("XADD", f"{prefix}:s:t", "2-1", "d", "x", "x", expires)
+        redis.command("XDEL", f"{prefix}:s:{{:t}}", "2-0")
+        redis.command("XADD", f"{prefix}:s:{{:t}}", "2-1", "d", "x", "x", expires)
         with pytest.raises(RecoveryImpossible):
             await link.history("t", since=start)
         assert [m.payload for m in (await link.history("t")).messages] == ["a"]
@@ -238,7 +238,7 @@ async def test_members_that_the_server_forgot_come_back(redis: RedisServer) -> N
         await link.enter("t", bob)
         await link.enter("t", ann)
         await link.leave("t", "nobody")
-        redis.command("DEL", f"{prefix}:p:t", f"{prefix}:l:t")
+        redis.command("DEL", f"{prefix}:p:{{:t}}", f"{prefix}:l:{{:t}}")
         with anyio.fail_after(PATIENCE_S):
             while await link.members("t") != [bob, ann]:
                 await anyio.sleep(POLL_S)
@@ -273,7 +273,7 @@ async def test_a_cancelled_subscribe_leaves_nothing(
         await watcher.wait_payload("end", "end")
         assert list(watcher.told) == ["end"]
         channels = redis.command("PUBSUB", "CHANNELS", f"{prefix}:*").splitlines()
-        assert sorted(channels) == [f"{prefix}:0:c:end", f"{prefix}:0:news"]
+        assert sorted(channels) == [f"{prefix}:0:c:{{:end}}", f"{prefix}:0:news"]
 
 
 async def test_topics_are_bounded(redis: RedisServer) -> None:
@@ -406,7 +406,19 @@ def test_times_have_their_range(times: Any) -> None:
         RedisBackplane("redis://h", **times)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_a_broker_takes_its_url(scheme: str) -> None:
-    broker = Broker(f"{scheme}://somebody:secret@nowhere.invalid:1/2")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:secret@nowhere.invalid:1/2",
+        "rediss://u:secret@nowhere.invalid:1/2",
+        "valkey://u:secret@nowhere.invalid:1/2",
+        "valkeys://u:secret@nowhere.invalid:1/2",
+        "redis-sentinel://u:secret@nowhere.invalid:1/primary",
+        "rediss-sentinel://u:secret@nowhere.invalid:1/primary/2",
+        "redis-cluster://u:secret@nowhere.invalid:1",
+        "rediss-cluster://u:secret@nowhere.invalid:1",
+    ],
+)
+def test_a_broker_takes_its_url(url: str) -> None:
+    broker = Broker(url)
     assert isinstance(broker.backplane, RedisBackplane)

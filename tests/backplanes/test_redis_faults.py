@@ -5,7 +5,9 @@ See ``traffic`` for what goes on meanwhile.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -17,13 +19,16 @@ from broker import Broker
 from broker.config import Limits, TopicRules
 from broker.errors import BackplaneError
 from broker.message import Gap, Message, Payload, Position
+from broker.testing.conformance import check_backplane
 from tests.fault_proxy import FaultProxy
+from tests.serving import free_port
 
 from .judge import PATIENCE_S, Watcher
-from .servers import HAS_REDIS, RedisServer
+from .servers import HAS_REDIS, HAS_VALKEY, RedisServer
 from .traffic import KEPT, LOST, epochs, publish, skips, traffic
 
 HANGS_S = 4.0  # how long a server that hangs does so
+POLL_S = 0.02
 
 
 @pytest.fixture
@@ -53,6 +58,12 @@ def hasty(url: str, *, trust_persistence: bool = False) -> RedisBackplane:
         compare_s=0.3,
         trust_persistence=trust_persistence,
     )
+
+
+def cut_short(folder: Path) -> None:
+    """Take the last byte from what a server has written."""
+    [file] = folder.glob("appendonlydir/*.incr.aof")
+    os.truncate(file, file.stat().st_size - 1)
 
 
 async def test_nodes_agree_while_nothing_fails(server: RedisServer) -> None:
@@ -92,6 +103,79 @@ async def test_a_restart_from_a_disk_that_is_trusted_loses_nothing(
         await flow.wait_back()
     assert not skips(flow, "kept")
     assert epochs(flow, "kept") == 1
+
+
+async def test_a_disk_that_was_trusted_and_is_cut_short_is_told(
+    tmp_path: Path, persistent: RedisServer
+) -> None:
+    """Its last write is lost, as after a power failure."""
+    watcher = Watcher()
+    backplane = hasty(persistent.url, trust_persistence=True)
+    async with backplane.connect(watcher, Limits()) as link:
+        await link.subscribe("t", KEPT)
+        for text in "ab":
+            await publish(link, "t", text)
+        lost = (await publish(link, "t", "c")).position
+        await watcher.wait_payload("t", "c")
+        persistent.kill()
+        cut_short(tmp_path)
+        await anyio.to_thread.run_sync(persistent.start)
+        await watcher.wait(lambda: watcher.states == ["down", "up"])
+        new = (await publish(link, "t", "d")).position
+        await watcher.wait_payload("t", "d")
+    assert watcher.shape("t") == ["a", "b", "c", 0, "d"]
+    assert (new.epoch != lost.epoch, new.offset) == (True, 1)
+
+
+async def test_a_server_that_becomes_a_replica_is_left(server: RedisServer) -> None:
+    """Also by a node that only publishes: nothing else would tell it."""
+    watcher = Watcher()
+    async with hasty(server.url).connect(watcher, Limits()) as link:
+        server.command("REPLICAOF", "127.0.0.1", str(free_port()))
+        with pytest.raises(BackplaneError):
+            await publish(link, "t", "a")
+        await watcher.wait(lambda: watcher.states[:1] == ["down"])
+        server.command("REPLICAOF", "NO", "ONE")
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                with suppress(BackplaneError):
+                    await publish(link, "t", "b")
+                    break
+                await anyio.sleep(POLL_S)
+
+
+async def test_a_server_that_is_late_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not HAS_REDIS:
+        pytest.skip("needs redis-server; scripts/install-engines")
+    server = RedisServer(tmp_path)
+
+    async def start() -> None:
+        with anyio.fail_after(PATIENCE_S):
+            while "trying on" not in caplog.text:
+                await anyio.sleep(POLL_S)
+        await anyio.to_thread.run_sync(server.start)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(start)
+            async with RedisBackplane(server.url).connect(Watcher(), Limits()) as link:
+                await publish(link, "t", "a")
+    finally:
+        server.kill()
+
+
+@pytest.mark.skipif(not HAS_VALKEY, reason="needs valkey-server")
+async def test_valkey_is_as_good(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, program="valkey-server") as server:
+        url = server.url.replace("redis", "valkey")
+        await check_backplane(lambda: RedisBackplane(url))
+        async with traffic(lambda: hasty(url)) as flow:
+            await anyio.to_thread.run_sync(server.restart)
+            await flow.wait_back()
+    assert len(skips(flow, "kept")) == 3
+    assert epochs(flow, "kept") == 2
 
 
 async def test_a_server_that_hangs_is_noticed(server: RedisServer) -> None:

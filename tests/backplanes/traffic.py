@@ -61,11 +61,11 @@ class Traffic:
     acknowledged: dict[str, dict[Position, Payload]] = field(default_factory=dict)
     count: int = 0
     _more: anyio.Event = field(default_factory=anyio.Event)
-    _is_over: bool = False
+    is_over: bool = False
 
     async def publisher(self, link: Link, name: str) -> None:
         number = 0
-        while not self._is_over:
+        while not self.is_over:
             number += 1
             for topic in TOPICS:
                 await self.insist(link, topic, f"{name}:{number}")
@@ -100,7 +100,6 @@ class Traffic:
 
     async def finish(self) -> None:
         """Publish the last messages, and wait until every node has them."""
-        self._is_over = True
         for topic in TOPICS:
             await self.insist(self.links[0], topic, "end")
         for watcher in self.watchers:
@@ -138,7 +137,8 @@ async def traffic(make: Callable[[], Backplane]) -> AsyncGenerator[Traffic, None
             await flow.wait_more()
             yield flow
             await flow.wait_more()
-            await flow.finish()
+            flow.is_over = True  # "end" comes after all that is acknowledged
+        await flow.finish()
         flow.judge()
 
 

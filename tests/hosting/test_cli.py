@@ -17,11 +17,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from adapters.hosting.settings import load_settings
-from tests.serving import PATIENCE_S
+from tests.backplanes.servers import HAS_REDIS, RedisServer
+from tests.serving import PATIENCE_S, free_port
 
 from .commands import environment, invoke, last_line, run, serving
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
+
+PASSWORD = "geheim"  # of backplanes; nobody is to read it
 
 
 def test_help_and_version() -> None:
@@ -32,7 +35,16 @@ def test_help_and_version() -> None:
         assert "check-config" in shown.output
         assert "token" in shown.output
         assert "Exit codes: 0 stopped as asked" in shown.output
-    for flag in ("--bind", "--loop", "--workers", "--allow-split", "--config"):
+    for flag in (
+        "--bind",
+        "--loop",
+        "--workers",
+        "--worker-bind",
+        "--backplane",
+        "--wait-for-backplane",
+        "--allow-split",
+        "--config",
+    ):
         assert flag in invoke("serve", "-h").output
     shown = invoke("--version")
     assert shown.exit_code == 0
@@ -60,8 +72,14 @@ def test_check_config_names_a_source_for_every_setting() -> None:
 
 
 def test_check_config_hides_secrets() -> None:
-    variables = {"BROKER_CLIENT_HMAC_SECRET": "s" * 32, "BROKER_API_KEY": "k-k-k"}
+    variables = {
+        "BROKER_CLIENT_HMAC_SECRET": "s" * 32,
+        "BROKER_API_KEY": "k-k-k",
+        "BROKER_SERVER_BACKPLANE": f"redis://u:{PASSWORD}@h",
+    }
     shown = invoke("check-config", **variables)
+    assert rows(shown)["server.backplane"] == ('"***"', "BROKER_SERVER_BACKPLANE")
+    assert PASSWORD not in shown.output
     assert rows(shown)["client.hmac_secret"] == ('"***"', "BROKER_CLIENT_HMAC_SECRET")
     assert rows(shown)["api.key"] == ('"***"', "BROKER_API_KEY")
     assert not {"s" * 32, "k-k-k"} & set(shown.output.replace('"', " ").split())
@@ -125,6 +143,33 @@ def test_files_elsewhere(empty_folder: Path) -> None:
             'Error: --bind: server.bind: "8000" must be host:port',
         ),
         (("--config", "none.toml"), {}, "Error: none.toml: cannot be read: No such"),
+        (
+            ("--worker-bind", "unix:/s"),
+            {},
+            "Error: --worker-bind: server.worker_bind: ",
+        ),
+        (
+            ("--wait-for-backplane", "0"),
+            {},
+            "Error: --wait-for-backplane: server.wait_for_backplane_s must be a number",
+        ),
+        (("--backplane", "x"), {}, "Error: --backplane: server.backplane: no URL of"),
+        (("--backplane", ""), {}, "Error: --backplane: server.backplane is empty; wri"),
+        (
+            ("--backplane", f"kafka://u:{PASSWORD}@h"),
+            {},
+            "Error: --backplane: server.backplane: no backplane for 'kafka': known are",
+        ),
+        (
+            (),
+            {"BROKER_SERVER_BACKPLANE": f"redis://u:{PASSWORD}@h:port"},
+            "Error: BROKER_SERVER_BACKPLANE: server.backplane: the URL of Redis must",
+        ),
+        (
+            (),
+            {"BROKER_SERVER_BACKPLANE_FILE": "none.txt"},
+            "Error: BROKER_SERVER_BACKPLANE_FILE: server.backplane_file: the file cann",
+        ),
         ((), {"BROKER_SERVER_LOOPS": "x"}, "Error: BROKER_SERVER_LOOPS: unknown vari"),
         ((), {"BROKER_LIMITS_STALL_S": "-1"}, "Error: BROKER_LIMITS_STALL_S: limits."),
         (("--no-such-flag",), {}, "Error: No such option"),
@@ -141,6 +186,7 @@ def test_wrong_options_and_settings_are_told_in_a_line(
     assert refused.exit_code == 2
     assert last_line(refused).startswith(problem)
     assert refused.stdout == ""
+    assert PASSWORD not in refused.output
 
 
 def test_a_mistake_in_a_file_is_told_with_its_line(empty_folder: Path) -> None:
@@ -153,14 +199,54 @@ def test_a_mistake_in_a_file_is_told_with_its_line(empty_folder: Path) -> None:
     )
 
 
-def test_workers_that_do_not_reach_each_other_are_refused() -> None:
-    refused = invoke("serve", "--workers", "2")
+@pytest.mark.parametrize("more", [(), ("--backplane", "memory://")])
+def test_workers_that_do_not_reach_each_other_are_refused(
+    more: tuple[str, ...],
+) -> None:
+    refused = invoke("serve", "--workers", "2", *more)
     assert refused.exit_code == 2
     problem = last_line(refused)
     assert "2 workers without a backplane would be 2 separate chats" in problem
-    assert "has the in-memory backplane only" in problem
+    assert "--backplane URL, such as redis://localhost:6379/0" in problem
     assert "--workers 1" in problem
     assert "--allow-split" in problem
+
+
+def test_a_backplane_that_is_not_there() -> None:
+    """It is told in a line, before there is a worker or a socket; without password."""
+    url = f"redis://u:{PASSWORD}@127.0.0.1:{free_port()}"
+    flags = ("--workers", "2", "--wait-for-backplane", "0.2", "--loop", "trio")
+    failed = run("serve", *flags, BROKER_SERVER_BACKPLANE=url)
+    assert failed.returncode == 1
+    *_, line = failed.stderr.splitlines()
+    assert " ERROR broker.hosting the backplane: Redis was not reached within 0" in line
+    assert PASSWORD not in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "Running on" not in failed.stderr
+
+
+@pytest.mark.skipif(not HAS_REDIS, reason="needs redis-server; scripts/install-engines")
+def test_a_wrong_password_of_the_backplane(empty_folder: Path) -> None:
+    """From a file, which may end in a line end."""
+    file = empty_folder / "url"
+    with RedisServer(empty_folder, password="right") as redis:
+        file.write_text(redis.url.replace("//", f"//:{PASSWORD}@") + "\n")
+        failed = run(
+            *("serve", "--wait-for-backplane", "0.2"),
+            BROKER_SERVER_BACKPLANE_FILE=str(file),
+        )
+    assert failed.returncode == 1
+    *_, line = failed.stderr.splitlines()
+    assert "the backplane: Redis was not reached within 0.2 s: " in line
+    assert "password" in line
+    assert PASSWORD not in failed.stderr
+
+
+def test_more_workers_than_ports() -> None:
+    flags = ("--workers", "2", "--worker-bind", "127.0.0.1:65535")
+    failed = run("serve", *flags, "--allow-split", "--bind", "127.0.0.1:0")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].endswith("no port 65536 for worker 2")
 
 
 def test_an_address_that_is_taken() -> None:
@@ -209,6 +295,10 @@ app = Starlette(routes=routes, lifespan=broker_lifespan(broker))
         (("main",), "application 'main': write module:name, such as main:app"),
         (("main:app", "--broker", "main:app"), "main:app is no Broker but Starlette"),
         (("main:app", "--workers", "2"), "2 workers, and the broker of main:app has "),
+        (
+            ("main:app", "--backplane", "redis://h"),
+            "the backplane is set, and the broker of main:app does not use it: make it",
+        ),
     ],
 )
 def test_applications_that_cannot_be_served(

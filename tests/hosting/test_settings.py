@@ -366,7 +366,8 @@ UNKNOWN: list[tuple[str, str]] = [
 
 TABLES = [
     ("limits = 3", "1: limits must be a table, not 3"),
-    ("[[server]]", "1: server must be a table, not [{…}]"),
+    ("[[server]]", "1: server must be a table"),
+    ("[[limits]]", "1: limits must be a table, not [{…}]"),
     ("[topics]", "1: topics must be an array of tables, [[topics]], not a table"),
     ("topics = [3]", "1: topics[0] must be a table, not 3"),
 ]

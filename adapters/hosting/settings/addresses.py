@@ -11,6 +11,7 @@ __all__ = (
     "network_fault",
     "origin_fault",
     "path_fault",
+    "worker_bind_fault",
 )
 
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -32,6 +33,13 @@ def bind_fault(text: str) -> str | None:
     host, colon, port = text.rpartition(":")
     if not colon or not _is_host(host) or not _is_port(port):
         return "must be host:port, [v6]:port, unix:path or fd://N"
+    return None
+
+
+def worker_bind_fault(text: str) -> str | None:
+    """Return what is wrong with the address of the first worker, None for nothing."""
+    if text.startswith(("unix:", "fd://")) or bind_fault(text):
+        return "must be host:port or [v6]:port"
     return None
 
 

@@ -1,10 +1,13 @@
-"""The keys that settings name: those of tokens, and that of the server API."""
+"""The secrets that settings name: keys of tokens and of the server API, and a URL."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from broker import UsageError
+from broker.schemes import backplane_for
 
 from .building import Section
 from .schema import SECRET_FIELDS, ClientSettings, SettingsError
@@ -13,7 +16,7 @@ from .secret import Secret, read_text
 if TYPE_CHECKING:
     from adapters.tokens import JwtVerifier
 
-__all__ = ("check_keys", "read_secrets", "token_verifier")
+__all__ = ("check_backplane", "check_keys", "read_secrets", "token_verifier")
 
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -61,6 +64,22 @@ def read_secrets(sections: Mapping[str, Section]) -> None:
         # Editors and echo end a file with a line end, which is no part of the secret.
         section.values[field] = Secret(text.removesuffix("\n").removesuffix("\r"))
         section.sources[field] = f"the file of {source}"
+
+
+def check_backplane(server: Section) -> None:
+    """See whether the URL of a backplane stands for one. Nothing is connected.
+
+    Raises:
+        SettingsError: it does not, or its extra is missing.
+    """
+    url = server.values.get("backplane")
+    if url is None:
+        return
+    try:
+        backplane_for(url.text)
+    except (UsageError, ModuleNotFoundError) as error:
+        source = server.sources["backplane"]
+        raise SettingsError(f"{source}: server.backplane: {error}") from error
 
 
 def check_keys(client: Section, api: Section) -> None:

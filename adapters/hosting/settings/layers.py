@@ -150,7 +150,8 @@ def flag_settings(flags: Mapping[str, object]) -> Iterator[Given]:
         for field in fields
     ]
     for key, value in flags.items():
-        name = "--" + key.removeprefix("server.").replace(".", "-").replace("_", "-")
+        words = key.removesuffix("_s") if key.startswith("server.") else key
+        name = "--" + words.removeprefix("server.").replace(".", "-").replace("_", "-")
         if key not in known:
             problem = f"unknown setting {shown(key)}; {_nearest(key, known)}"
             raise SettingsError(f"{name}: {problem}")

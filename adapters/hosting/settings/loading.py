@@ -14,7 +14,7 @@ from broker import Limits, TopicRules
 from broker.protocol.rules import ProtocolTimes
 
 from .building import Section, build, kind_of
-from .keys import check_keys, read_secrets
+from .keys import check_backplane, check_keys, read_secrets
 from .layers import (
     Given,
     TomlFile,
@@ -80,7 +80,7 @@ def load_settings(
 ) -> Loaded:
     """Return the settings that all sources make together; the later ones win.
 
-    What is overruled is checked as well. Files of keys are read, and the keys tried.
+    What is overruled is checked as well. Files of secrets are read, and keys tried.
 
     Args:
         hypercorn_file: of hypercorn itself: its ``bind``, ``worker_class`` and
@@ -105,6 +105,8 @@ def load_settings(
         rules = [f"topics[{index}]" for index in range(len(own.data.get("topics", ())))]
     _collect(found, variables(environ))
     _collect(found, flag_settings(flags))
+    read_secrets(found)
+    check_backplane(found["server"])
     settings = Settings(
         server=ServerSettings(**found["server"].values),
         access=AccessSettings(**found["access"].values),
@@ -145,7 +147,6 @@ def _forget(section: Section, field: str) -> None:
 
 
 def _client(found: Mapping[str, Section]) -> ClientSettings:
-    read_secrets(found)
     section = found["client"]
     check_keys(section, found["api"])
     settings = ClientSettings(**section.values)

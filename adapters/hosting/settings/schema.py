@@ -17,6 +17,7 @@ from .addresses import (
     network_fault,
     origin_fault,
     path_fault,
+    worker_bind_fault,
 )
 from .secret import Secret
 
@@ -63,6 +64,13 @@ class ServerSettings(
         loop: the event loop.
         workers: processes (>= 1; one: clients of another process would be in another
             chat, so more need a backplane).
+        worker_bind: where the first worker listens besides, alone; the second one port
+            above, and so on. None: nowhere.
+        backplane: URL of what joins workers and machines; None for none. A secret,
+            because a password may be in it.
+        backplane_file: a file with it, in its stead.
+        wait_for_backplane_s: how long to try to reach it at the start (s, > 0; 10:
+            guess).
         drain_s: the whole time from SIGTERM to exit (s, > 0; 10: ``docker stop`` waits
             so long).
         user_timeout_s: how long sent bytes may stay unacknowledged before the
@@ -83,6 +91,10 @@ class ServerSettings(
     bind: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("127.0.0.1:8000",)
     loop: Literal["asyncio", "uvloop", "trio"] = "asyncio"
     workers: Annotated[int, msgspec.Meta(ge=1)] = 1
+    worker_bind: str | None = None
+    backplane: Secret | None = None
+    backplane_file: str | None = None
+    wait_for_backplane_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     drain_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     # The kernel takes milliseconds, in 32 bits.
     user_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=2_147_483)] = 20.0
@@ -222,6 +234,7 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
 # {key: what is wrong with one of its items}, where the type does not say enough
 FAULTS: Mapping[str, Callable[[str], str | None]] = {
     "server.bind": bind_fault,
+    "server.worker_bind": worker_bind_fault,
     "server.trusted_proxies": network_fault,
     "server.metrics_from": network_fault,
     "access.origins": origin_fault,
@@ -230,7 +243,7 @@ FAULTS: Mapping[str, Callable[[str], str | None]] = {
 }
 
 # Each may be given by a file as well, named in a setting with _file behind.
-SECRET_FIELDS = ("client.hmac_secret", "api.key")
+SECRET_FIELDS = ("server.backplane", "client.hmac_secret", "api.key")
 # What opens the server where it is missing: an empty one is a mistake, not a choice.
 KEY_FIELDS = (
     *SECRET_FIELDS,
