@@ -17,11 +17,10 @@ from .client_protocol import ClientError, ClientProtocol, EmulationAddress
 from .client_queries import history_of, members_of
 from .driver import ServerSubscription
 from .ending import Ending, EndKind
-from .errors import BrokerError, NotAllowed
+from .errors import BrokerError, SessionEnded
 from .message import Gap, Payload, size_of
 from .protocol import codec, frames, one_way, tokens
 from .protocol.codes import Disconnects, Errors, Unsubscribes, error_for
-from .protocol.personal import is_open_to
 from .protocol.rules import Rules
 from .session import Session
 from .topics import subject_of
@@ -52,23 +51,20 @@ async def serve_client(
     """
     client = _Client(Channels(broker, session, protocol, speaks), address)
     session.driver = client
-    session.actor.delay_s = protocol.write_delay_s
-    session.actor.is_held = True  # until the connect command is answered
-    async for frame in session:
-        if speaks.is_one_way and client.has_begun:
-            continue  # whatever it says
+    session.actor.writer.delay_s = protocol.write_delay_s
+    session.actor.writer.is_held = True  # until the connect command is answered
+    # Whoever posts what the client says waits until it was received.
+    session.actor.reader.may_ask = address is None
+    receive = session.actor.reader.receive
+    while True:
         try:
-            commands = speaks.decode(
-                frame, max_commands=protocol.max_commands, max_depth=protocol.max_depth
-            )
-        except codec.BadFrame as error:
-            logger.info("session %a: %s", session.client_id, error)
-            client.end(Disconnects.BAD_REQUEST)
+            frame = await receive()
+        except SessionEnded:
             return
-        for command in commands:
-            await client.handle(command)
-            if session.ending is not None:
-                return
+        await client.take(frame)
+        del frame  # not held on to while the client is silent
+        if session.ending is not None:
+            return
 
 
 class _Client:
@@ -77,6 +73,18 @@ class _Client:
     Attributes:
         has_begun: it has sent its first command.
     """
+
+    __slots__ = (
+        "_address",
+        "_broker",
+        "_channels",
+        "_lease",
+        "_protocol",
+        "_rules",
+        "_session",
+        "_speaks",
+        "has_begun",
+    )
 
     def __init__(self, channels: Channels, address: EmulationAddress | None) -> None:
         self.has_begun = False
@@ -114,7 +122,7 @@ class _Client:
 
     def tick(self, now: float) -> None:
         """Ping, and end what has waited long enough."""
-        has_more = self._session.actor.has_more
+        has_more = self._session.actor.reader.has_more
         told = self._rules.tick(now, has_more=has_more)
         if isinstance(told, frames.DisconnectPush):
             self.end(told)
@@ -177,6 +185,25 @@ class _Client:
             self._channels.push("", push)
 
     # --- Commands ---
+
+    async def take(self, frame: Payload) -> None:
+        """Carry out the commands of a frame and answer them."""
+        if self._speaks.is_one_way and self.has_begun:
+            return  # whatever it says
+        try:
+            commands = self._speaks.decode(
+                frame,
+                max_commands=self._protocol.max_commands,
+                max_depth=self._protocol.max_depth,
+            )
+        except codec.BadFrame as error:
+            logger.info("session %a: %s", self._session.client_id, error)
+            self.end(Disconnects.BAD_REQUEST)
+            return
+        for command in commands:
+            await self.handle(command)
+            if self._session.ending is not None:
+                return
 
     async def handle(self, command: frames.Command) -> None:
         """Carry out one command and answer it."""
@@ -247,17 +274,17 @@ class _Client:
                 await self._channels.leave(channel)
                 return frames.UnsubscribeResult()
             case frames.Publish() as request:
-                return await self._publish(request)
+                return await self._channels.publish(request)
             case frames.Presence(channel):
-                self._check_may(channel, of="presence")
+                self._channels.check_reads(channel, of="presence")
                 return frames.PresenceResult(await members_of(self._broker, channel))
             case frames.PresenceStats(channel):
-                self._check_may(channel, of="presence")
+                self._channels.check_reads(channel, of="presence")
                 members = await members_of(self._broker, channel)
                 users = {info.user for info in members.values()}
                 return frames.PresenceStatsResult(len(members), len(users))
             case frames.History() as request:
-                self._check_may(request.channel, of="history")
+                self._channels.check_reads(request.channel, of="history")
                 most = self._protocol.max_history
                 return await history_of(self._broker, request, most, self._speaks)
             case frames.Rpc(method, data):
@@ -275,7 +302,7 @@ class _Client:
             case frames.Refresh(token):
                 return self._lease.refresh(token)
             case frames.SubRefresh(channel, token):
-                return self._sub_refresh(channel, token)
+                return self._channels.refresh(channel, token)
         raise AssertionError("every command is handled")  # pragma: no cover
 
     async def _connect(self, request: frames.Connect) -> frames.Result | tokens.Refusal:
@@ -316,45 +343,3 @@ class _Client:
 
         await channels.subscribe(request, grant, greet=greet)
         return None  # the greeting was the reply
-
-    async def _publish(self, request: frames.Publish) -> frames.Result | tokens.Refusal:
-        channel = request.channel
-        if not channel or not bytes(request.data):
-            return Disconnects.BAD_REQUEST
-        if not is_open_to(channel, self._session.user):
-            raise NotAllowed(f"{channel} is for others")
-        info = self._channels.info(channel)
-        await self._session.publish(
-            channel,
-            self._speaks.payload(request.data),
-            headers={codec.INFO_HEADER: codec.info_header(info)},
-        )
-        return frames.PublishResult()
-
-    def _sub_refresh(self, channel: str, token: str) -> frames.Result | tokens.Refusal:
-        if channel not in self._channels:
-            raise NotAllowed
-        now = self._protocol.clock()
-        grant = tokens.sub_refresh(
-            self._protocol.tokens,
-            token,
-            channel=channel,
-            user=self._session.user or "",
-            client=self._session.client_id,
-            now=now,
-        )
-        if not isinstance(grant, tokens.SubscribeGrant):
-            return grant
-        self._channels.prolong(channel, grant.expires_at)
-        return frames.SubRefreshResult(
-            expires=grant.expires_at is not None, ttl=grant.ttl_s(now)
-        )
-
-    def _check_may(self, channel: str, *, of: str) -> None:
-        """Presence and history are for those in the channel whom its rules allow it."""
-        if channel not in self._channels:
-            raise NotAllowed
-        rules = self._broker.rules_of(channel)
-        access = rules.read_presence if of == "presence" else rules.read_history
-        if not access.allows(self._session.user):
-            raise NotAllowed(f"not allowed to read {of} of {channel}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, structs
@@ -14,10 +14,11 @@ from .client_format import ClientFormat
 from .client_protocol import ClientProtocol, client_error
 from .client_queries import resume_at
 from .config import Overflow
-from .errors import BackplaneError
+from .errors import BackplaneError, NotAllowed
 from .message import Gap, Message, Position, Share, size_of
-from .protocol import codec, frames
-from .protocol.codes import Errors, Unsubscribes
+from .protocol import codec, frames, tokens
+from .protocol.codes import Disconnects, Errors, Unsubscribes
+from .protocol.personal import is_open_to
 from .protocol.recovery import Recovery
 from .protocol.tokens import SubscribeGrant
 from .relay import Attached
@@ -39,7 +40,7 @@ class _Channel:
 
 
 class Channels:
-    """The channels that a client is subscribed to, and what it gets of each.
+    """The channels that a client is subscribed to, and what it may do with each.
 
     Attributes:
         broker, session, protocol, speaks: as given.
@@ -48,6 +49,17 @@ class Channels:
             nobody is ended as slow, again and again, for having been away. Whoever
             handles a command says how much that is.
     """
+
+    __slots__ = (
+        "_channels",
+        "_expiring",
+        "broker",
+        "conn_info",
+        "protocol",
+        "recoverable_bytes",
+        "session",
+        "speaks",
+    )
 
     def __init__(
         self,
@@ -197,8 +209,68 @@ class Channels:
         if not has_delta:
             return result
         base = missed[-1] if result.publications else None
-        self.session.actor.framer.encoders[channel] = DeltaEncoder(speaks, base)
+        self.session.actor.writer.framer.encoders[channel] = DeltaEncoder(speaks, base)
         return structs.replace(result, delta=True)
+
+    async def publish(
+        self, request: frames.Publish
+    ) -> frames.PublishResult | frames.DisconnectPush:
+        """Publish what the client says.
+
+        Raises:
+            NotAllowed: it may not; nothing was published.
+            BrokerError: as ``Session.publish``.
+        """
+        channel, session = request.channel, self.session
+        if not channel or not bytes(request.data):
+            return Disconnects.BAD_REQUEST
+        if not is_open_to(channel, session.user):
+            raise NotAllowed(f"{channel} is for others")
+        await session.publish(
+            channel,
+            self.speaks.payload(request.data),
+            headers={codec.INFO_HEADER: codec.info_header(self.info(channel))},
+        )
+        return frames.PublishResult()
+
+    def check_reads(self, channel: str, *, of: Literal["presence", "history"]) -> None:
+        """Refuse presence or history to who is not there, or not allowed by its rules.
+
+        Raises:
+            NotAllowed: that is so.
+        """
+        if channel not in self._channels:
+            raise NotAllowed
+        rules = self.broker.rules_of(channel)
+        access = rules.read_presence if of == "presence" else rules.read_history
+        if not access.allows(self.session.user):
+            raise NotAllowed(f"not allowed to read {of} of {channel}")
+
+    def refresh(
+        self, channel: str, token: str
+    ) -> frames.SubRefreshResult | tokens.Refusal:
+        """Have a subscription go on as a new token says, or return why not.
+
+        Raises:
+            NotAllowed: there is none.
+        """
+        if channel not in self._channels:
+            raise NotAllowed
+        now = self.protocol.clock()
+        grant = tokens.sub_refresh(
+            self.protocol.tokens,
+            token,
+            channel=channel,
+            user=self.session.user or "",
+            client=self.session.client_id,
+            now=now,
+        )
+        if not isinstance(grant, tokens.SubscribeGrant):
+            return grant
+        self.prolong(channel, grant.expires_at)
+        return frames.SubRefreshResult(
+            expires=grant.expires_at is not None, ttl=grant.ttl_s(now)
+        )
 
     async def leave(self, channel: str) -> None:
         """Stop a subscription, if there is one, and wait until it has."""
@@ -256,4 +328,4 @@ class Channels:
     def _forget(self, channel: str) -> None:
         self._channels.pop(channel, None)
         self._expiring.pop(channel, None)
-        self.session.actor.framer.encoders.pop(channel, None)
+        self.session.actor.writer.framer.encoders.pop(channel, None)

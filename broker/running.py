@@ -35,8 +35,8 @@ async def run_session(
     actor = session.actor
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(actor.read, name="broker: session reader")
-            tasks.start_soon(actor.write, name="broker: session writer")
+            actor.reader.begin(tasks)
+            actor.writer.begin(tasks)
             try:
                 await session._begin()
                 has_begun = True
@@ -75,7 +75,7 @@ def _log_end(session: Session[FrameT]) -> None:
         "code": ending.code,
         "reason": ending.reason,
         "duration_s": round(anyio.current_time() - session.began, 3),
-        "received": actor.received,
-        "sent": actor.sent,
+        "received": actor.reader.received,
+        "sent": actor.writer.sent,
     }
     logger.info("session %a: %s", session.client_id, ending, extra=facts)

@@ -33,6 +33,7 @@ from .state.rates import Meter
 from .subscriber import Subscriber
 from .topics import PRESENCE_PREFIX, check_pattern, check_topic, subject_of
 from .transport import Frames, FrameT, Transport
+from .turns import Turns
 from .wire import WireFormat
 
 __all__ = ("Session",)
@@ -80,7 +81,7 @@ class Session(Generic[FrameT]):
         self._topics: dict[str, tuple[Subscriber, Attached]] = {}
         self._attendance = Attendance(core, client_id, user)
         self._wire = wire
-        self._changing = anyio.Lock()  # one subscribe or unsubscribe at a time
+        self._changing = Turns()  # one subscribe or unsubscribe at a time
         self._left: list[str] = []  # topics that it had when it ended
         self._fault: Exception | None = None  # the last one that is the client's
         self.actor = Actor(
@@ -135,7 +136,7 @@ class Session(Generic[FrameT]):
 
         Cancellation: nothing is lost.
         """
-        return cast("FrameT", await self.actor.receive())
+        return cast("FrameT", await self.actor.reader.receive())
 
     def __aiter__(self) -> Self:
         return self
@@ -218,7 +219,7 @@ class Session(Generic[FrameT]):
         policy = overflow or self._overflow or core.rules.of(topic).overflow
         if policy is Overflow.BLOCK:
             raise UsageError("a client must not hold up publishers: BLOCK is for code")
-        async with self._changing:
+        async with self._changing.turn():
             self.actor.check()
             if self.actor.has_left:
                 return Attached(None)
@@ -226,7 +227,7 @@ class Session(Generic[FrameT]):
                 return self._topics[topic][1]
             async with self._on_behalf_of_client():
                 self._check_count(topic)
-            lane = self.actor.lane(policy)
+            lane = self.actor.writer.lane(policy)
             try:
                 attached = await core.relay.attach(
                     core.link, topic, lane, since=since, recent=recent, greet=greet
@@ -270,7 +271,7 @@ class Session(Generic[FrameT]):
         Args:
             discard: for protocols: let go of what waits of it.
         """
-        async with self._changing:
+        async with self._changing.turn():
             await anyio.lowlevel.checkpoint()
             if self._detach(topic, discard=discard):
                 await self._say_gone(topic)
@@ -342,6 +343,9 @@ class Session(Generic[FrameT]):
         self.actor.check_deadlines(now)
         if self.driver is not None and self.ending is None:
             self.driver.tick(now)
+        if self.ending is None:
+            # Last: who begins to receive now has not heard yet what has come.
+            self.actor.reader.tick()
 
     def drop(self, topic: str) -> None:
         """Stop a subscription without waiting; presence follows in a broker's task.
@@ -378,7 +382,7 @@ class Session(Generic[FrameT]):
 
     async def _follow(self, topic: str) -> None:
         """Leave a topic that was dropped, unless it is subscribed again."""
-        async with self._changing:
+        async with self._changing.turn():
             if topic not in self._topics:
                 await self._say_gone(topic)
 

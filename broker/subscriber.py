@@ -13,7 +13,7 @@ from .errors import SlowConsumer
 from .message import Gap, Item, Message
 from .state.outbox import Outbox
 from .stats import Counters
-from .wakeup import Wakeup
+from .wakeup import Alarm
 
 __all__ = ("Subscriber",)
 
@@ -54,7 +54,7 @@ class Subscriber:
         self,
         owner_id: str,
         outbox: Outbox,
-        wakeup: Wakeup,
+        wakeup: Alarm,
         counters: Counters,
         fell_behind: Callable[[SlowConsumer], None],
     ) -> None:

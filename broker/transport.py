@@ -57,9 +57,11 @@ class ConnectRequest:
 class Transport(Protocol):
     """A connected client, as the core sees it.
 
-    The core calls ``receive`` from one task and ``send`` and ``close`` from another,
-    never two of the same kind at once. An adapter translates the host's errors to
-    ``TransportClosed`` and holds no queue of its own.
+    The core calls ``receive`` from one task at a time, and ``send`` and ``close`` from
+    one, never two of the same kind at once. For protocols whose frames are joined that
+    is a task of the broker's own, which sends for many clients: with the context
+    variables of whoever has entered the broker. An adapter translates the host's errors
+    to ``TransportClosed`` and holds no queue of its own.
     """
 
     async def receive(self) -> Payload:

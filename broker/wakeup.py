@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import anyio
 
-__all__ = ("Wakeup",)
+__all__ = ("Alarm", "Wakeup")
 
 
 _NOT_NEEDED = (
@@ -12,6 +14,25 @@ _NOT_NEEDED = (
     anyio.EndOfStream,
     anyio.ClosedResourceError,
 )
+
+
+class Alarm(Protocol):
+    """What a publisher sees of whoever takes messages out.
+
+    Attributes:
+        armed: only then is ``notify`` needed; checking it first saves a call on the hot
+            path.
+    """
+
+    armed: bool
+
+    def notify(self) -> None:
+        """Have it look at what waits. Never blocks and never raises."""
+        ...
+
+    def close(self) -> None:
+        """Wake it for good. Idempotent."""
+        ...
 
 
 class Wakeup:
@@ -26,8 +47,7 @@ class Wakeup:
     waiting receiver, and none of waiting senders.
 
     Attributes:
-        armed: the waiter has looked, found nothing and is about to wait. Only then is
-            ``notify`` needed; checking it first saves a call on the hot path.
+        armed: the waiter has looked, found nothing and is about to wait.
     """
 
     __slots__ = ("_receive", "_send", "armed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -125,7 +126,7 @@ def _form(
     websocket: WebSocket, protobuf: ClientFormat[bytes] | None
 ) -> tuple[ClientFormat[Any], str]:
     """Return the form of the protocol that a client speaks, and its subprotocol."""
-    query = websocket.query_params
+    query = QueryParams(websocket.scope["query_string"])  # not kept by the websocket
     asked = {query.get("format"), query.get("cf_protocol"), *websocket["subprotocols"]}
     if protobuf is not None and asked & {"protobuf", "centrifuge-protobuf"}:
         return protobuf, "centrifuge-protobuf"

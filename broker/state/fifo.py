@@ -96,7 +96,7 @@ class FifoOutbox(Outbox):
             self._has_gaps = False
             return super().take_all()
         messages = cast("list[Message]", list(self._items))
-        self._items.clear()
+        self._items = deque()  # one that is cleared keeps half a kilobyte more
         self.size_bytes = 0
         self.budget.release_all(messages)
         return cast("list[Item]", messages)

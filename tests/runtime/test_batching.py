@@ -5,8 +5,6 @@ from __future__ import annotations
 import anyio
 
 from broker import Broker, Frames, Limits
-from broker.batching import BatchedWakeup, Batcher
-from broker.stats import Counters
 from broker.testing import MemoryClient, memory_transport
 from broker.wire import WireFormat
 
@@ -29,19 +27,6 @@ async def test_a_burst_is_joined_and_keeps_its_order() -> None:
         totals = broker.statistics().totals
         assert totals.sent <= messages / 4
         assert totals.sent_bytes == sum(len(text) for text in got)
-
-
-async def test_who_waits_after_the_end_does_not_wait_and_can_be_cancelled() -> None:
-    batcher = Batcher(Counters())
-    wakeup = BatchedWakeup(batcher)
-    wakeup.close()
-    for _ in range(3):
-        await wakeup.wait()
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await wakeup.wait()
-    assert scope.cancelled_caught
-    batcher.close()
 
 
 async def test_a_single_message_waits_for_no_timer() -> None:

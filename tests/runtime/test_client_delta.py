@@ -221,7 +221,7 @@ async def test_a_channel_that_is_left_keeps_nothing(way: str) -> None:
     faults = FaultyBackplane()
     async with Broker(faults, rules=rules()) as broker:
         async with serving(broker, user="ann") as client:
-            encoders = client.session.actor.framer.encoders
+            encoders = client.session.actor.writer.framer.encoders
             if way == "refused":
                 code = await client.error(
                     "subscribe",
