@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,6 +196,7 @@ def test_more_posts_than_allowed(server: Server, sdk: Path) -> None:
     """The session that they are for ends with 3013; later ones find none."""
     answers: Counter[int] = Counter()
     told: list[Any] = []
+    is_over = threading.Event()
     # Many bytes, because not every machine makes requests faster than are allowed.
     call = json.dumps({"id": 2, "rpc": {"method": "fail", "data": "x" * 60_000}})
 
@@ -207,18 +209,19 @@ def test_more_posts_than_allowed(server: Server, sdk: Path) -> None:
                 post = {name: reply[name] for name in ("session", "node")}
 
                 def speak(_: int) -> None:
-                    answer = server_post(server, {**post, "data": call})
-                    answers[answer] += 1
+                    if not is_over.is_set():
+                        answer = server_post(server, {**post, "data": call})
+                        answers[answer] += 1
+                        if answer == 404:
+                            is_over.set()
 
                 with ThreadPoolExecutor(20) as pool:
-                    list(pool.map(speak, range(200)))
+                    list(pool.map(speak, range(2_000)))
                 told.extend(json.loads(line) for line in lines)
-                speak(0)
 
     check_others(server, sdk, "chat.flood", misbehave)
     disconnect = {"code": 3013, "reason": "too many requests"}
     assert told[-1] == {"push": {"disconnect": disconnect}}
-    assert answers.total() == 201
     assert set(answers) <= {204, 404, 429}
     assert answers[204] >= 30  # two seconds' worth at once
     assert answers[404] >= 1
