@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import in_process, over_hypercorn, protocol, report
+from . import backplanes, in_process, over_hypercorn, protocol, report
 from .results import Outcome
 from .rig import Size
 
@@ -16,7 +16,10 @@ FULL: dict[str, Callable[[], Outcome]] = {
     "in_process": in_process.run,
     "over_hypercorn": over_hypercorn.run,
     "protocol": protocol.run,
+    "backplanes": backplanes.run,
 }
+# A page of their own for those that one may want to run on their own.
+PAGES = {"backplanes": "backplane-benchmarks"}
 # Enough to see that everything runs; no figure of it means anything.
 QUICK: dict[str, Callable[[], Outcome]] = {
     "in_process": lambda: in_process.run(
@@ -35,6 +38,18 @@ QUICK: dict[str, Callable[[], Outcome]] = {
     "protocol": lambda: protocol.run(
         Size(loops=("asyncio",), clients=20, runs=1, paced=6, burst=50, idle=50)
     ),
+    "backplanes": lambda: backplanes.run(
+        backplanes.Size(
+            loops=("asyncio",),
+            engines=("redis", "postgresql", "nats"),
+            subscribers=20,
+            publishers=5,
+            runs=1,
+            turn_s=0.01,
+            warm_up=0,
+            nodes=1,
+        )
+    ),
 }
 
 
@@ -49,7 +64,11 @@ def main() -> None:
     given = parser.parse_args()
     programs = QUICK if given.quick else FULL
     start = time.perf_counter()
-    outcomes = [programs[name]() for name in programs if given.only in (None, name)]
+    pages: dict[str, list[Outcome]] = {}
+    for name in programs:
+        if given.only in (None, name):
+            page = pages.setdefault(PAGES.get(name, "benchmarks"), [])
+            page.append(programs[name]())
     words = [
         "python -m benchmarks",
         "--quick" if given.quick else "",
@@ -60,14 +79,17 @@ def main() -> None:
     runs = 1 if given.quick else Size().runs
     if given.json:
         figures: dict[str, list[float]] = {}
-        for outcome in outcomes:
-            figures |= outcome.figures
+        for outcomes in pages.values():
+            for outcome in outcomes:
+                figures |= outcome.figures
         print(json.dumps(figures))
-    elif given.output:
-        report.write(outcomes, given.output, command, runs)
-        print(f"{given.output}/benchmarks.md: {time.perf_counter() - start:.0f} s")
-    else:
-        print(report.render(outcomes, command, runs))
+        return
+    for name, outcomes in pages.items():
+        if given.output:
+            path = report.write(outcomes, given.output, command, runs, name)
+            print(f"{path}: {time.perf_counter() - start:.0f} s")
+        else:
+            print(report.render(outcomes, command, runs, name))
 
 
 if __name__ == "__main__":

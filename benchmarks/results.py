@@ -88,9 +88,11 @@ class Outcome:
     """All that one benchmark program has found.
 
     Attributes:
+        notes: paragraphs above all tables.
         figures: {what was measured: one value per run}, for programs that read it.
     """
 
+    notes: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)

@@ -74,6 +74,22 @@ def test_protocol() -> None:
     assert ours > naive
 
 
+@pytest.mark.e2e
+def test_backplanes() -> None:
+    """All that is published on one node arrives on the other, once, on each engine."""
+    for each in ("asyncpg", "redis"):
+        pytest.importorskip(each, reason="the bench dependency group")
+    figures: dict[str, list[float]] = json.loads(run("--only", "backplanes", "--json"))
+    assert all(each > 0 for runs in figures.values() for each in runs)
+    missing = {
+        scheme
+        for scheme in ("redis", "postgresql", "nats")
+        if f"backplanes/bursts/asyncio/{scheme}/asgi-broker" not in figures
+    }
+    if missing:
+        pytest.skip(f"not installed: {missing}")
+
+
 def line(offset: int) -> bytes:
     data = f'{{"data":"{offset:020d}","offset":{offset}}}'
     return f'{{"push":{{"channel":"chat","pub":{data}}}}}'.encode()
