@@ -415,6 +415,7 @@ class Broker(AsyncContextManagerMixin):
             queued_bytes=core.budget.used_bytes,
             is_draining=not self._clients.admission.is_open,
             is_backplane_up=core.is_backplane_up and not core.is_closed,
+            nodes=len(self.nodes) + 1,
             totals=totals.copy(),
         )
 

@@ -30,6 +30,7 @@ from .relay import Relay
 from .state.budget import Budget
 from .state.conflating import ConflatingOutbox
 from .state.fifo import FifoOutbox
+from .state.lag import Lag
 from .state.outbox import Bounds, Outbox
 from .stats import SAMPLE, Counters
 from .topics import PRESENCE_PREFIX
@@ -101,6 +102,7 @@ class Core:
         self.began = anyio.current_time()
         self.is_closed = False
         self.is_backplane_up = True
+        self._lag = Lag(self.counters.lag)
         self._link: Link | None = None
         self._tasks: TaskGroup | None = None
         self._farewells = 0
@@ -188,6 +190,8 @@ class Core:
             began = message.share.fanned_out = anyio.current_time()
             self.relay.deliver(message, exclude)
             self.counters.fan_out.observe(anyio.current_time() - began)
+        if self._lag.is_awaiting and message.position is not None:
+            self._lag.arrive(message.topic, message.position, anyio.current_time())
         self.relieve()
 
     def skip(self, topic: str, position: Position) -> None:
@@ -197,6 +201,7 @@ class Core:
     def down(self, reason: str) -> None:
         """Note that the backplane is out of reach; see ``Node``."""
         self.is_backplane_up = False
+        self.counters.outages += 1
         logger.warning("the backplane is down: %s", reason)
 
     def up(self) -> None:
@@ -299,7 +304,12 @@ class Core:
             return await self._publish(link, publication)
 
     async def _publish(self, link: Link, publication: Publication) -> Receipt:
+        began = anyio.current_time()
         published = await link.publish(publication)
+        now = anyio.current_time()
+        self.counters.accepting.observe(now - began)
+        reached = self.relay.reached(publication.topic)
+        self._lag.accept(publication.topic, published.position, reached, now)
         handed = 0
         if not published.duplicate:
             targets = self.relay.registry.targets(publication.topic)

@@ -197,6 +197,11 @@ class Relay:
             if interest is not None:
                 self._unwant(name, interest)
 
+    def reached(self, topic: str) -> Position | None:
+        """Return the position up to which a topic was fanned out; None if it is not."""
+        interest = self._interests.get(topic)
+        return None if interest is None else interest.position
+
     def deliver(self, message: Message, exclude: str | None = None) -> None:
         """Fan a message out to everybody who wants it.
 

@@ -66,6 +66,10 @@ class Counters:
             fan-out of ``SAMPLE`` is timed, beginning with the first.
         queueing: time from its fan-out until a message has been sent to one client;
             of the messages whose fan-out was timed.
+        outages: times that the link to the other nodes went down.
+        accepting: time that the backplane takes to accept a publication of this node.
+        lag: time from then until it has brought the publication to this node itself,
+            where that listens to the topic; 0 if that was before. One at a time.
     """
 
     published: int = 0
@@ -87,6 +91,9 @@ class Counters:
     )
     fan_out: Histogram = field(default_factory=Histogram)
     queueing: Histogram = field(default_factory=Histogram)
+    outages: int = 0
+    accepting: Histogram = field(default_factory=Histogram)
+    lag: Histogram = field(default_factory=Histogram)
 
     def copy(self) -> Self:
         """Return a snapshot."""
@@ -112,6 +119,7 @@ class Statistics:
             several outboxes counts once.
         is_draining: no new clients are taken (``drain``).
         is_backplane_up: what is published reaches the other nodes.
+        nodes: nodes that can be heard, this one included.
         totals: what has been done so far; a copy.
     """
 
@@ -125,4 +133,5 @@ class Statistics:
     queued_bytes: int
     is_draining: bool
     is_backplane_up: bool
+    nodes: int
     totals: Counters

@@ -45,6 +45,7 @@ GAUGES: tuple[tuple[str, str, Callable[[Statistics], float]], ...] = (
         "1 while what is published reaches the other nodes, else 0.",
         lambda now: now.is_backplane_up,
     ),
+    ("nodes", "Nodes that can be heard, this one included.", lambda now: now.nodes),
     ("sessions", "Clients connected now.", lambda now: now.sessions),
     (
         "sessions_leaving",
@@ -104,6 +105,11 @@ COUNTERS: tuple[tuple[str, str, Callable[[Counters], float]], ...] = (
         lambda totals: totals.duplicates,
     ),
     (
+        "backplane_outages",
+        "Times that the link to the other nodes went down.",
+        lambda totals: totals.outages,
+    ),
+    (
         "frames_received",
         "Frames received from clients.",
         lambda totals: totals.received,
@@ -143,7 +149,7 @@ LABELLED: tuple[tuple[str, str, str, Callable[[Counters], dict[str, int]]], ...]
     ),
 )
 
-# Both of messages that stats.SAMPLE chose.
+# The first two of messages that stats.SAMPLE chose.
 HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
     (
         "fan_out_seconds",
@@ -154,6 +160,16 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
         "queueing_seconds",
         "Time from its fan-out until a message was sent to one client; sampled.",
         lambda totals: totals.queueing,
+    ),
+    (
+        "backplane_accepting_seconds",
+        "Time that the backplane takes to accept a publication.",
+        lambda totals: totals.accepting,
+    ),
+    (
+        "backplane_lag_seconds",
+        "Time from then until it has brought it to this node as well; sampled.",
+        lambda totals: totals.lag,
     ),
 )
 
@@ -168,6 +184,7 @@ NEVER_RUN = Statistics(
     queued_bytes=0,
     is_draining=False,
     is_backplane_up=False,
+    nodes=0,
     totals=Counters(),
 )
 

@@ -42,6 +42,10 @@ METRICS = {
     "broker_up": "gauge",
     "broker_draining": "gauge",
     "broker_backplane_up": "gauge",
+    "broker_backplane_outages": "counter",
+    "broker_backplane_accepting_seconds": "histogram",
+    "broker_backplane_lag_seconds": "histogram",
+    "broker_nodes": "gauge",
     "broker_sessions": "gauge",
     "broker_sessions_leaving": "gauge",
     "broker_sessions_stalled": "gauge",
@@ -96,6 +100,7 @@ def filled(totals: Counters | None = None) -> Statistics:
         queued_bytes=1008,
         is_draining=True,
         is_backplane_up=False,
+        nodes=1009,
         totals=totals or Counters(),
     )
 
@@ -137,6 +142,7 @@ def test_every_number_comes_from_its_own_field() -> None:
         received_bytes=8,
         sent=9,
         sent_bytes=10,
+        outages=11,
     )
     for number, kind in enumerate(EndKind):
         totals.ended[kind] = 100 + number
@@ -171,6 +177,8 @@ def test_every_number_comes_from_its_own_field() -> None:
         "bytes_received": 8,
         "frames_sent": 9,
         "bytes_sent": 10,
+        "backplane_outages": 11,
+        "nodes": 1009,
     }
     for number, kind in enumerate(EndKind):
         assert value(found["broker_sessions_ended"], reason=kind.value) == 100 + number
@@ -218,6 +226,19 @@ def test_histograms_are_cumulative(accept: str) -> None:
     unused = found["broker_fan_out_seconds"].samples
     assert len(unused) == len(samples)
     assert {sample.value for sample in unused} == {0}
+
+
+def test_each_histogram_comes_from_its_own_field() -> None:
+    totals = Counters()
+    names = ("fan_out", "queueing", "accepting", "lag")
+    for number, name in enumerate(names, 1):
+        getattr(totals, name).observe(number)
+    found = exposed(Snapshot(filled(totals)))
+    prefixes = ("", "", "backplane_", "backplane_")
+    for number, (prefix, name) in enumerate(zip(prefixes, names, strict=True), 1):
+        family = f"broker_{prefix}{name}_seconds"
+        [total] = [each for each in found[family].samples if each.name.endswith("_sum")]
+        assert total.value == number
 
 
 async def test_totals_agree_with_statistics() -> None:

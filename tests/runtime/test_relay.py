@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
+import pytest
 
 from broker import (
     Broker,
@@ -20,6 +21,7 @@ from broker import (
 )
 from broker.backplane import Node
 from broker.memory import MemoryLink
+from broker.testing import FaultyBackplane
 from tests.runtime.client_helpers import serving
 from tests.runtime.helpers import LONG_S, connected
 
@@ -117,8 +119,28 @@ async def test_outages_are_told_to_who_asks() -> None:
         assert broker.statistics().is_backplane_up
         backplane.node.down("a test")
         assert not broker.statistics().is_backplane_up
+        assert broker.statistics().totals.outages == 1
         backplane.node.up()
         assert broker.statistics().is_backplane_up
+
+
+async def test_what_publishing_takes_is_seen() -> None:
+    """And how late it comes back: in virtual time."""
+    faults = FaultyBackplane()
+    async with Broker(faults) as broker, broker.subscribe("t") as subscription:
+        faults.delay_s = 2.0
+        await broker.publish("t", "slow")
+        totals = broker.statistics().totals
+        assert totals.accepting.sum_s == pytest.approx(2.0)
+        assert (sum(totals.lag.counts), totals.lag.sum_s) == (1, 0.0)
+        await subscription.receive()
+        faults.delay_s, faults.drop_next = 0.0, 1
+        await broker.publish("t", "lost")
+        assert sum(broker.statistics().totals.lag.counts) == 1
+        await anyio.sleep(5.0)
+        await broker.publish("t", "next")  # brings news of the hole
+        totals = broker.statistics().totals
+        assert totals.lag.sum_s == pytest.approx(5.0)
 
 
 async def test_sessions_are_told_of_a_new_life() -> None:
