@@ -106,6 +106,7 @@ class Core:
         self._link: Link | None = None
         self._tasks: TaskGroup | None = None
         self._farewells = 0
+        self._unread = 0  # pieces of news
         self._quiet: anyio.Event | None = None  # set when no farewell is under way
 
     @property
@@ -216,9 +217,13 @@ class Core:
         try:
             heard = orders.decode(news)
         except ValueError as error:
-            logger.warning(
-                "another node asks for what this version cannot do: %s", error
-            )
+            self._unread += 1
+            if not self._unread & (self._unread - 1):  # each doubling: it is not alone
+                logger.warning(
+                    "another node asks for what this version cannot do: %s (%d so far)",
+                    error,
+                    self._unread,
+                )
             return
         if isinstance(heard, orders.Word):
             self._hear(heard)

@@ -28,6 +28,10 @@ LOST_S = 7.0
 ANSWER_S = 3.0  # longest wait for answers (s; guess)
 MAX_QUESTIONS = 1_000  # that one node waits for at a time (guess)
 MAX_NODES = 1_000  # that are kept in mind (guess)
+# Of others' questions under way here at a time (guesses: eight times as many as a node
+# may ask, and what as many posts of the largest messages come to).
+MAX_REPLIES = 8_000
+MAX_REPLY_CHARS = 67_108_864
 FAREWELL_S = 1.0  # longest wait until the others are told that we go (s; guess)
 
 Handler: TypeAlias = Callable[[str], Awaitable[str]]
@@ -73,7 +77,8 @@ class Nodes:
     """All other nodes that can be heard, and what this one answers to them.
 
     Nodes announce themselves every few seconds. One that leaves says so; one that is
-    killed or cut off is forgotten after ``LOST_S``.
+    killed or cut off is forgotten after ``LOST_S``. A node that is cut off itself does
+    not forget the others: asking them is an error then.
 
     Attributes:
         id: of this node; another one each time that the broker is entered.
@@ -89,6 +94,9 @@ class Nodes:
         self._others: dict[str, tuple[float, frozenset[str]]] = {}  # {id: (heard, …)}
         self._questions: dict[int, _Question] = {}
         self._numbers = count(1)
+        self._replies = 0
+        self._reply_chars = 0
+        self._is_busy = False
         self._hurry = anyio.Event()
         self._link: Link | None = None
         self._run: Run | None = None
@@ -105,8 +113,13 @@ class Nodes:
                 raises is logged, and the node that asks learns that there is none.
 
         Raises:
-            UsageError: the name is taken.
+            UsageError: the name is taken, or longer than ``orders.MAX_NAME_CHARS``.
+            LimitExceeded: ``orders.MAX_NAMES`` are answered already.
         """
+        if len(name) > orders.MAX_NAME_CHARS:
+            raise UsageError(f"a name has at most {orders.MAX_NAME_CHARS} characters")
+        if len(self._handlers) >= orders.MAX_NAMES:
+            raise LimitExceeded("names that a node answers to", orders.MAX_NAMES)
         if name in self._handlers:
             raise UsageError(f"questions to {name!a} are answered already")
         self._handlers[name] = handler
@@ -143,8 +156,12 @@ class Nodes:
         return Answers(question.found, frozenset(question.missing | question.waiting))
 
     def hear(self, word: orders.Word) -> None:
-        """Take what another node says. Never blocks and never raises."""
-        if self._run is None or not self.id:
+        """Take what another node says. Never blocks and never raises.
+
+        Whoever can write to the backplane can say anything: what it makes a node keep
+        or do at a time is bounded.
+        """
+        if self._run is None or word.node == self.id:  # a lie: nobody hears itself
             return
         match word:
             case orders.Here(node=node, names=names):
@@ -153,7 +170,7 @@ class Nodes:
                 self._forget(node)
             case orders.Question():
                 handler = self._handlers.get(word.name)
-                if handler is not None:
+                if handler is not None and self._has_room(word):
                     self._run(partial(self._reply, word, handler))
             case orders.Answer(to=to, number=number, node=node, text=text):
                 if to == self.id and number in self._questions:
@@ -185,17 +202,25 @@ class Nodes:
     async def _keep_announcing(self) -> None:
         while True:
             self._hurry = anyio.Event()  # before the await: what comes meanwhile counts
-            await self._announce()
-            lost = anyio.current_time() - LOST_S
-            for node in [each for each, (at, _) in self._others.items() if at < lost]:
-                logger.warning("node %s is heard no more", node)
-                self._forget(node)
+            try:
+                await self._tell(orders.Here(node=self.id, names=tuple(self._handlers)))
+            except BackplaneError:
+                # Who is cut off hears nobody. To forget the others for that would be to
+                # answer for them all without a word.
+                now = anyio.current_time()
+                self._others = {
+                    each: (now, of) for each, (_, of) in self._others.items()
+                }
+            else:
+                self._forget_the_silent()
             with anyio.move_on_after(ANNOUNCE_S):
                 await self._hurry.wait()
 
-    async def _announce(self) -> None:
-        with suppress(BackplaneError):  # who comes back later hears of it then
-            await self._tell(orders.Here(node=self.id, names=tuple(self._handlers)))
+    def _forget_the_silent(self) -> None:
+        lost = anyio.current_time() - LOST_S
+        for node in [each for each, (at, _) in self._others.items() if at < lost]:
+            logger.warning("node %a is heard no more", node)
+            self._forget(node)
 
     def _note(self, node: str, names: frozenset[str]) -> None:
         if node not in self._others:
@@ -209,18 +234,38 @@ class Nodes:
         for question in self._questions.values():
             question.close(node, None)
 
+    def _has_room(self, question: orders.Question) -> bool:
+        """Whether one more can be answered; who asks is not told, and waits in vain."""
+        if (
+            self._replies < MAX_REPLIES
+            and self._reply_chars + len(question.text) <= MAX_REPLY_CHARS
+        ):
+            self._replies += 1
+            self._reply_chars += len(question.text)
+            return True
+        if not self._is_busy:
+            logger.warning("too many questions of other nodes: some are not answered")
+            self._is_busy = True
+        return False
+
     async def _reply(self, question: orders.Question, handler: Handler) -> None:
+        """Answer a question that ``_has_room`` has let in."""
         text = None
-        with anyio.move_on_after(ANSWER_S):
-            try:
-                text = await handler(question.text)
-            except Exception:  # a bug here, and the other node waits for nothing
-                logger.exception("a question of another node was not answered")
-        answer = orders.Answer(
-            node=self.id, to=question.node, number=question.number, text=text
-        )
-        with suppress(BackplaneError):
-            await self._tell(answer)
+        try:
+            with anyio.move_on_after(ANSWER_S):
+                try:
+                    text = await handler(question.text)
+                except Exception:  # a bug here, and the other node waits for nothing
+                    logger.exception("a question of another node was not answered")
+            answer = orders.Answer(
+                node=self.id, to=question.node, number=question.number, text=text
+            )
+            with suppress(BackplaneError):
+                await self._tell(answer)
+        finally:
+            self._replies -= 1
+            self._reply_chars -= len(question.text)
+            self._is_busy = self._is_busy and self._replies > 0
 
     async def _tell(self, word: Any) -> None:
         if self._link is not None:

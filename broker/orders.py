@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TypeAlias
+from math import isfinite
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -11,6 +12,8 @@ from .driver import ServerSubscription
 from .message import Position
 
 __all__ = (
+    "MAX_NAMES",
+    "MAX_NAME_CHARS",
     "Answer",
     "Disconnect",
     "Gone",
@@ -24,6 +27,17 @@ __all__ = (
     "decode",
     "encode",
 )
+
+
+# What another node may say of itself is kept for a while; the rest is done and let go
+# of (guesses; ids are 32 characters).
+MAX_ID_CHARS = 64
+MAX_NAMES = 64
+MAX_NAME_CHARS = 255
+
+_Id: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
+_Names: TypeAlias = Annotated[tuple[_Name, ...], msgspec.Meta(max_length=MAX_NAMES)]
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,14 +101,14 @@ class Here(msgspec.Struct, frozen=True, kw_only=True, tag="here"):
         names: those that it answers to.
     """
 
-    node: str
-    names: tuple[str, ...] = ()
+    node: _Id
+    names: _Names = ()
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
     """A node leaves."""
 
-    node: str
+    node: _Id
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
@@ -105,7 +119,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
         number: of the question, among those of the node.
     """
 
-    node: str
+    node: _Id
     number: int
     name: str
     text: str
@@ -121,7 +135,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
         text: None if it cannot say.
     """
 
-    node: str
+    node: _Id
     to: str
     number: int
     text: str | None = None
@@ -147,4 +161,6 @@ def decode(news: bytes) -> Order | Word:
         found: Order | Word = msgspec.convert(json.loads(news), Order | Word)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    if isinstance(found, Refresh) and not isfinite(found.expires_at or 0.0):
+        raise ValueError("expires_at is no time")
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import anyio.lowlevel
 import msgspec
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ("answer", "channels", "info")
 
+logger = logging.getLogger("broker")
+
 BREATH = 1_000  # sessions counted before others have their turn (guess: 1 ms)
 MAX_ANSWER_CHARS = 1_048_576  # that one node sends another (guess)
 TOO_LONG = "too long"
 
 _INFO, _CHANNELS = "info", "channels"
 _decode_node = msgspec.json.Decoder(api.NodeInfo).decode
-_decode_counts = msgspec.json.Decoder(dict[str, int]).decode
+# Up to 2**53, after which JSON's numbers are no longer everybody's.
+_Clients = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
+_decode_counts = msgspec.json.Decoder(dict[str, _Clients]).decode
 
 
 def answer(broker: Broker) -> None:
@@ -36,14 +41,21 @@ def answer(broker: Broker) -> None:
 async def info(broker: Broker) -> list[api.NodeInfo]:
     """Describe every node that answers, this one first.
 
+    What another version says, and cannot be read here, is logged and left out.
+
     Raises:
         BackplaneError, BrokerClosed, LimitExceeded: as ``Nodes.ask``.
     """
     others = await broker.nodes.ask(_INFO, "")
-    return [
-        await describe(broker),
-        *(_decode_node(found) for _, found in sorted(others.found.items())),
-    ]
+    nodes = [await describe(broker)]
+    for node, found in sorted(others.found.items()):
+        try:
+            nodes.append(_decode_node(found))
+        except ValueError as error:  # msgspec's, and of text that is no UTF-8
+            logger.warning(
+                "what node %a says of itself cannot be read: %s", node, error
+            )
+    return nodes
 
 
 async def channels(broker: Broker, pattern: str) -> dict[str, int]:
@@ -54,17 +66,20 @@ async def channels(broker: Broker, pattern: str) -> dict[str, int]:
 
     Raises:
         ApiError: a pattern that cannot be read, or a node has more than it can send.
-        BackplaneError: a node has not answered.
+        BackplaneError: a node has not answered, or what cannot be read.
         BrokerClosed, LimitExceeded: as ``Nodes.ask``.
     """
     counts = await _count(broker, pattern)
     others = await broker.nodes.ask(_CHANNELS, pattern)
     if others.missing:
         raise BackplaneError(f"nodes that have not answered: {len(others.missing)}")
-    for found in others.found.values():
+    for node, found in others.found.items():
         if found == TOO_LONG:
             raise api.bad_request("too many channels on one node: give a pattern")
-        counts.update(_decode_counts(found))
+        try:
+            counts.update(_decode_counts(found))
+        except ValueError as error:  # msgspec's, and of text that is no UTF-8
+            raise BackplaneError(f"node {node!a} counts otherwise: {error}") from error
     return counts
 
 

@@ -33,6 +33,10 @@ __all__ = ("Emulation", "Handover")
 SECRET_BYTES = 16  # 128 bits: OWASP asks session ids for 64 of entropy
 MAX_WAITING = 256  # guess: as many commands as one frame may have
 ENVELOPE_BYTES = 1_024  # guess: of names, braces, the session and the node
+# Before the node, where nodes ask each other: a client names the node, and must not be
+# able to ask what else they answer to.
+QUESTION = "emulation "
+STATUSES = frozenset({204, 404, 413, 429, 503})  # that another node may answer
 
 
 class Handover:
@@ -104,7 +108,7 @@ class Emulation:
         self.node = uuid4().hex
         self._broker = broker
         self._sessions: dict[str, Handover] = {}
-        broker.nodes.answer(self.node, self._hear)
+        broker.nodes.answer(QUESTION + self.node, self._hear)
 
     def __len__(self) -> int:
         """Return how many sessions can be posted to."""
@@ -163,16 +167,23 @@ class Emulation:
 
     async def _hand_on(self, post: _Post) -> int:
         """Have the node that has the session take a post, and return what it says."""
+        text = _encode(post).decode()
         try:
-            answers = await self._broker.nodes.ask(post.node, _encode(post).decode())
+            answers = await self._broker.nodes.ask(QUESTION + post.node, text)
         except (BackplaneError, BrokerClosed, LimitExceeded):
             return 503
         if answers.missing:
             return 503
-        return next(map(int, answers.found.values()), 404)
+        if not answers.found:
+            return 404
+        said = set(answers.found.values())
+        return next((each for each in STATUSES if {str(each)} == said), 503)
 
     async def _hear(self, text: str) -> str:
-        return str(await self._give(_decode(text)))
+        post = _decode(text)
+        # The other node's limits may be others.
+        is_large = size_of(post.data) > self._broker.limits.max_message_bytes
+        return "413" if is_large else str(await self._give(post))
 
     async def _give(self, post: _Post) -> int:
         # Secrets are random: how long a look-up takes says nothing about how near a

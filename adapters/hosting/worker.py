@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import sniffio
 from hypercorn.config import Config
+from hypercorn.utils import LifespanFailureError
 
 from adapters.hosting.application import (
     Application,
@@ -22,7 +23,7 @@ from adapters.hosting.application import (
     load_application,
     own_application,
 )
-from adapters.hosting.backplane import joins_processes
+from adapters.hosting.backplane import joins_processes, make_backplane
 from adapters.hosting.collector import tuned_collector
 from adapters.hosting.deadline import ExitDeadline
 from adapters.hosting.files import raise_file_limit
@@ -31,7 +32,7 @@ from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import ServerSettings, Settings
 from adapters.hosting.signals import signalled, supervised
 from adapters.observability.logs import configure_logging, use_root_logger
-from broker import BrokerError, Limits, drain
+from broker import BackplaneError, BrokerError, Limits, drain
 
 __all__ = (
     "EXIT_FAILURE",
@@ -104,8 +105,12 @@ def run_worker(
         try:
             with tuned_collector():
                 run_on(server.loop, worker.run)
-        except Exception:
-            logger.exception("the server has failed")
+        except Exception as error:
+            unreached = _unreached(error)
+            if unreached is None:
+                logger.exception("the server has failed")
+            else:
+                logger.error("the application did not start: %s", unreached)  # noqa: TRY400 # no bug
             return EXIT_FAILURE
     return EXIT_OK
 
@@ -163,7 +168,7 @@ def _load(job: Job, connections: Connections) -> Application:
             "call it `broker` there, or say where it is with --broker module:name",
             job.app,
         )
-    elif is_alone and server.backplane is not None:
+    elif is_alone and joins_processes(make_backplane(server)):
         raise LoadError(
             f"the backplane is set, and the broker of {job.app} does not use it: make "
             'it with Broker("redis://…"), or of load_settings(…).settings.server'
@@ -176,6 +181,21 @@ def _load(job: Job, connections: Connections) -> Application:
             "that is what you want"
         )
     return application
+
+
+def _unreached(error: BaseException | None) -> BackplaneError | None:
+    """Return what kept the application's broker from starting, if that was it.
+
+    The server wraps what the application's lifespan raises, and a group may be around.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if not isinstance(error, LifespanFailureError):
+        return None
+    cause = error.__context__
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, BackplaneError) else None
 
 
 class _Worker:

@@ -55,12 +55,18 @@ def layout_of(answer: Any, host: str) -> Layout:
 
     Args:
         host: of that member. It may not know its own name.
+
+    Raises:
+        BackplaneError: it is none, such as of a server that is no member.
     """
     layout = Layout({}, {})
-    for first, last, (name, port, node_id, *_), *_ in answer:
-        owner = join(name.decode() if name else host.rpartition(":")[0], port)
-        layout.ids[owner] = node_id
-        layout.owners.update(dict.fromkeys(range(first, last + 1), owner))
+    try:
+        for first, last, (name, port, node_id, *_), *_ in answer:
+            owner = join(name.decode() if name else host.rpartition(":")[0], port)
+            layout.ids[owner] = node_id
+            layout.owners.update(dict.fromkeys(range(first, last + 1), owner))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BackplaneError("what a cluster's member says cannot be read") from error
     return layout
 
 
@@ -187,7 +193,7 @@ class ClusterWire:
     async def publish(self, channel: str, data: bytes) -> None:
         await self.call(SHOUT, [channel], [data])
 
-    def sources(self) -> list[AsyncGenerator[Push, None]]:
+    def sources(self) -> list[AsyncGenerator[list[Push], None]]:
         return [
             server.messages(partial(self._leave, host))
             for host, server in self._servers.items()

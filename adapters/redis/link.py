@@ -100,14 +100,18 @@ class RedisLink:
             )
             tasks.start_soon(self._renew, wire, name="broker: redis leases")
 
-    async def _read(self, number: int, source: AsyncGenerator[Push, None]) -> None:
+    async def _read(
+        self, number: int, source: AsyncGenerator[list[Push], None]
+    ) -> None:
         async with aclosing(source) as pushes:
             news = self._names.news.encode()
-            async for push in pushes:
-                if push[1] == news:
-                    self._hear(push[2])
-                else:
-                    self._following.push(number, push)
+            async for batch in pushes:
+                # No await: those who are woken find all of it.
+                for push in batch:
+                    if push[1] == news:
+                        self._hear(push[2])
+                    else:
+                        self._following.push(number, push)
 
     def _hear(self, data: bytes) -> None:
         sender, _, news = data.partition(b" ")

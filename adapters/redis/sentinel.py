@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import anyio
 
@@ -14,7 +15,7 @@ from broker.errors import BackplaneError
 from .urls import Target
 from .wire import LINK_ERRORS, Address, ServerWire, connected, open_wire
 
-__all__ = ("Sentinels", "open_primary")
+__all__ = ("Sentinels", "open_primary", "primary_of")
 
 
 class Sentinels:
@@ -65,12 +66,25 @@ class Sentinels:
                 found = await connection.create_request(
                     b"SENTINEL", b"MASTER", self._target.name
                 )
-        if not isinstance(found, dict):
-            raise BackplaneError(f"{found!r} is no answer of a sentinel")
+        return primary_of(found)
+
+
+def primary_of(answer: Any) -> tuple[int, str]:
+    """Return the number of the last failover, and ``host:port`` of the primary.
+
+    Args:
+        answer: of a sentinel, to SENTINEL MASTER.
+
+    Raises:
+        BackplaneError: it is none, such as of a server that is no sentinel.
+    """
+    try:
         ip, port, epoch = (
-            found[name].decode() for name in (b"ip", b"port", b"config-epoch")
+            answer[name].decode() for name in (b"ip", b"port", b"config-epoch")
         )
-        return int(epoch), f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+        return int(epoch), f"[{ip}]:{int(port)}" if ":" in ip else f"{ip}:{int(port)}"
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BackplaneError("what a sentinel says cannot be read") from error
 
 
 @asynccontextmanager

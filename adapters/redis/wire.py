@@ -22,6 +22,8 @@ from .wires import Push
 
 __all__ = ("LINK_ERRORS", "Address", "Request", "ServerWire", "connected", "open_wire")
 
+MAX_BATCH = 256  # pushes that are handed on at once (guess)
+
 # What coredis lets out when a connection fails: its own errors, and anyio's.
 LINK_ERRORS = (
     BackplaneError,
@@ -169,13 +171,23 @@ class ServerWire:
                 if isinstance(answer, Exception):
                     yield answer
 
-    def sources(self) -> list[AsyncGenerator[Push, None]]:
+    async def follow_refusals(self) -> None:
+        """Fail when the server refuses what it was told. Never returns.
+
+        Raises:
+            BackplaneError: it does. RedisError: the connection has failed.
+        """
+        async with aclosing(self.refusals()) as refusals:
+            async for refusal in refusals:
+                raise BackplaneError(f"Redis refuses: {refusal}")
+
+    def sources(self) -> list[AsyncGenerator[list[Push], None]]:
         return [self.messages()]
 
     async def messages(
         self, left: Callable[[bytes], None] | None = None
-    ) -> AsyncGenerator[Push, None]:
-        """Yield what is pushed.
+    ) -> AsyncGenerator[list[Push], None]:
+        """Yield what is pushed, all at once of what has come.
 
         Args:
             left: called with each sharded channel that is no longer subscribed.
@@ -184,19 +196,31 @@ class ServerWire:
             RedisError: the connection has failed; it never ends otherwise.
         """
         fence = self._fence.encode()
+        batch: list[Push] = []
         async with aclosing(self._pushes.push_messages) as pushes:
             async for push in pushes:
                 match push:
                     case [b"message" | b"smessage", bytes(channel), bytes(data)]:
-                        yield False, channel, data
+                        batch.append((False, channel, data))
                     case [b"pmessage", _, bytes(channel), bytes(data)]:
-                        yield True, channel, data
+                        batch.append((True, channel, data))
                     case [b"subscribe", channel, _] if channel == fence:
-                        self._fences.popleft().set()
+                        yield batch
+                        batch = []
+                        if self._fences:  # else it confirms what nobody has asked
+                            self._fences.popleft().set()
                     case [b"sunsubscribe", bytes(channel), _] if left is not None:
+                        yield batch
+                        batch = []
                         left(channel)
                     case _:
                         pass  # other confirmations
+                # Others run while the next one is asked for, even if it is there. One
+                # by one, each message would wake all who subscribe to it. Reusable is
+                # who has nothing more to read; refusals are always read.
+                if batch and (self._pushes.reusable or len(batch) >= MAX_BATCH):
+                    yield batch
+                    batch = []
 
     def fail(self) -> None:
         """Give the connections up: whoever reads what is pushed gets an error."""
@@ -250,4 +274,9 @@ async def connected(
 async def open_wire(address: Address, fence: str) -> AsyncGenerator[ServerWire, None]:
     """Connect to a server; see ``connected``."""
     async with connected(address, 2) as (commands, pushes):
-        yield ServerWire(commands, pushes, fence=fence, timeout_s=address.timeout_s)
+        timeout_s = address.timeout_s
+        wire = ServerWire(commands, pushes, fence=fence, timeout_s=timeout_s)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wire.follow_refusals, name="broker: redis refusals")
+            yield wire
+            tasks.cancel_scope.cancel()

@@ -74,8 +74,10 @@ class Wire(Protocol):
         """Push something that nobody keeps. If it fails, it may have been pushed."""
         ...
 
-    def sources(self) -> list[AsyncGenerator[Push, None]]:
+    def sources(self) -> list[AsyncGenerator[list[Push], None]]:
         """Return what is pushed, in order from each source; each ends with an error.
+
+        What has come together is yielded together, so that it wakes subscribers once.
 
         Read each with ``aclosing``, and once only.
         """

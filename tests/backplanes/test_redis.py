@@ -31,7 +31,7 @@ from broker.errors import (
     RecoveryImpossible,
     UsageError,
 )
-from broker.message import Position
+from broker.message import Item, Message, Position
 from broker.state.presence import Member
 from broker.testing.conformance import check_backplane
 from tests.serving import free_port
@@ -85,6 +85,39 @@ async def test_brokers_on_one_redis_are_one(redis: RedisServer) -> None:
             item = await subscription.receive()
         assert receipt.position == getattr(item, "position", None)
         assert one.statistics().is_backplane_up
+
+
+async def test_what_comes_together_wakes_a_subscriber_once(redis: RedisServer) -> None:
+    """Fifty publishes in one tick are few wake-ups, and all of it comes in order."""
+    backplane = RedisBackplane(redis.url, prefix=uuid4().hex)
+    payloads = [str(number) for number in range(50)]
+    async with (
+        Broker(backplane) as one,
+        Broker(backplane) as two,
+        two.subscribe("t") as subscription,
+        anyio.create_task_group() as tasks,
+    ):
+        for payload in payloads:
+            tasks.start_soon(one.publish, "t", payload)
+        got: list[Item] = []
+        wakeups = 0
+        with anyio.fail_after(PATIENCE_S):
+            while len(got) < len(payloads):
+                got += await subscription.receive_all()
+                wakeups += 1
+    positions = [item.position for item in got if isinstance(item, Message)]
+    assert [each and each.offset for each in positions] == list(range(1, 51))
+    assert wakeups < len(payloads) / 2
+
+
+async def test_a_confirmation_that_nobody_has_asked_for(redis: RedisServer) -> None:
+    async with linked(redis) as (watcher, link, _):
+        wire = link._uplink.live()
+        wire.tell(b"SUBSCRIBE", [link._names.news])
+        await link.subscribe("t", KEPT)  # which waits for what the server says to that
+        await publish(link, "t", "a")
+        await watcher.wait_payload("t", "a")
+        assert not watcher.states
 
 
 async def test_prefixes_and_databases_keep_apart(redis: RedisServer) -> None:

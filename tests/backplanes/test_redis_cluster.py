@@ -234,6 +234,15 @@ def test_a_member_that_does_not_know_its_own_name() -> None:
     assert layout.owners == {0: "[::2]:7", 1: "[::2]:7", 2: "[::1]:8"}
 
 
+@pytest.mark.parametrize(
+    "answer", [None, [[1]], [[0, 5, [b"h"]]], [[0, b"x", [1, 2, 3]]]]
+)
+def test_what_is_no_layout(answer: object) -> None:
+    """A member that is none is tried again, and does not end the broker."""
+    with pytest.raises(BackplaneError, match="cannot be read"):
+        layout_of(answer, "h:1")
+
+
 def test_urls_of_a_cluster() -> None:
     target = parse_url("rediss-cluster://u:p@a:1,b/0")
     assert target.hosts == ("a:1", "b:6379")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.redis import RedisBackplane
+from adapters.redis.sentinel import primary_of
 from adapters.redis.urls import parse_url
 from broker.config import Limits
 from broker.errors import BackplaneError, UsageError
@@ -149,3 +150,32 @@ def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
 def test_persistence_is_not_to_be_trusted() -> None:
     with pytest.raises(UsageError, match="trust_persistence"):
         RedisBackplane("redis-sentinel://a/x", trust_persistence=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "place"), [(b"10.0.0.1", "10.0.0.1:7"), (b"::1", "[::1]:7")]
+)
+def test_the_primary_that_a_sentinel_names(host: bytes, place: str) -> None:
+    answer = {b"ip": host, b"port": b"7", b"config-epoch": b"12", b"more": b""}
+    assert primary_of(answer) == (12, place)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"OK",
+        [b"ip", b"10.0.0.1"],
+        {},
+        {b"ip": b"h", b"port": b"7"},
+        {b"ip": b"h", b"port": b"7", b"config-epoch": b"new"},
+        {b"ip": b"h", b"port": b"7/0?x", b"config-epoch": b"1"},
+        {b"ip": b"\xff", b"port": b"7", b"config-epoch": b"1"},
+        {b"ip": None, b"port": b"7", b"config-epoch": b"1"},
+        {b"ip": b"h", b"port": 7, b"config-epoch": b"1"},
+    ],
+)
+def test_what_is_no_answer_of_a_sentinel(answer: object) -> None:
+    """It is a link that could not be made, which is tried again; not a bug of ours."""
+    with pytest.raises(BackplaneError, match="cannot be read"):
+        primary_of(answer)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -94,6 +97,36 @@ def test_the_server_api_on_any_node(
         told = {"code": 4200, "reason": "enough"}
         here.ask("disconnect", client=ben.id, disconnect=told)
         assert ben.closed() == (4200, "enough")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
+def test_each_worker_alone_listens_at_its_own_address(
+    workers: tuple[Server, Node, Node],
+) -> None:
+    """While one is stopped, the other does not answer in its stead."""
+    server, *nodes = workers
+    processes = children(server.pid)
+    assert len(processes) == 2
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+        try:
+            answered = 0
+            for each in nodes:
+                with suppress(httpx.TimeoutException):
+                    httpx.get(f"{each.url}/readyz", timeout=0.4)
+                    answered += 1
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert answered < 2  # the other may be slow, and the stopped one says nothing
+        for each in nodes:  # none is forgotten for so short a while
+            assert each.ready()["status"] == "ready"
+
+
+def children(pid: int) -> list[int]:
+    """Return the workers of a server; multiprocessing has a process besides."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in found}
+    return [int(each) for each, command in commands.items() if b"spawn_main" in command]
 
 
 def test_posts_that_reach_the_other_worker(

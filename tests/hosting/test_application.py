@@ -19,6 +19,7 @@ from adapters.hosting.application import (
 from adapters.hosting.hardening import Connections
 from adapters.hosting.settings import ClientSettings, Settings, load_settings
 from adapters.observability.opentelemetry import TracedBackplane
+from adapters.redis import RedisBackplane
 from broker import (
     MemoryBackplane,
     MessageTooLarge,
@@ -167,6 +168,12 @@ def test_tracing_wraps_the_backplane() -> None:
     assert traced is not None
     assert isinstance(plain.backplane, MemoryBackplane)
     assert isinstance(traced.backplane, TracedBackplane)
+
+
+def test_the_backplane_is_that_of_the_settings() -> None:
+    broker = own(server__backplane="redis://h").broker
+    assert broker is not None
+    assert isinstance(broker.backplane, RedisBackplane)
 
 
 def test_each_application_has_a_broker_of_its_own() -> None:

@@ -294,7 +294,10 @@ app = Starlette(routes=routes, lifespan=broker_lifespan(broker))
         (("main:number",), "main:number is no ASGI application: it cannot be called"),
         (("main",), "application 'main': write module:name, such as main:app"),
         (("main:app", "--broker", "main:app"), "main:app is no Broker but Starlette"),
-        (("main:app", "--workers", "2"), "2 workers, and the broker of main:app has "),
+        (
+            ("main:app", "--workers", "2", "--backplane", "memory://"),
+            "2 workers, and the broker of main:app has no backplane",
+        ),
         (
             ("main:app", "--backplane", "redis://h"),
             "the backplane is set, and the broker of main:app does not use it: make it",
@@ -312,6 +315,32 @@ def test_applications_that_cannot_be_served(
     assert f"ERROR broker.hosting {problem}" in errors[0]
     if "--workers" not in arguments:
         assert len(errors) == 1
+
+
+ABSENT = """
+from starlette.applications import Starlette
+from adapters.asgi.lifespan import broker_lifespan
+from adapters.redis import RedisBackplane
+from broker import Broker
+
+url = "redis://u:geheim@127.0.0.1:1/0"
+broker = Broker(RedisBackplane(url, connect_s=0.2))
+app = Starlette(lifespan=broker_lifespan(broker))
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_an_application_whose_backplane_is_not_there(
+    empty_folder: Path, loop: str
+) -> None:
+    """One line says so, not a hundred of tracebacks, of which none is a bug's."""
+    (empty_folder / "main.py").write_text(ABSENT)
+    failed = run("serve", "main:app", "--bind", "127.0.0.1:0", "--loop", loop)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert PASSWORD not in failed.stderr
+    line = failed.stderr.splitlines()[-1]
+    assert "the application did not start: Redis was not reached within 0.2 s" in line
 
 
 def test_a_module_that_raises(empty_folder: Path) -> None:

@@ -65,10 +65,24 @@ async def test_who_is_heard_no_more_is_forgotten_until_it_is_heard_again() -> No
         await anyio.sleep(nodes.LOST_S - nodes.ANNOUNCE_S)
         assert len(one.nodes) == 2
         await anyio.sleep(2 * nodes.ANNOUNCE_S)
-        assert (len(one.nodes), len(three.nodes)) == (1, 0)
+        assert (len(one.nodes), len(three.nodes)) == (1, 2)
         faults.is_cut = False
         await anyio.sleep(nodes.ANNOUNCE_S + 1)
         assert (len(one.nodes), len(three.nodes)) == (2, 2)
+
+
+async def test_who_is_cut_off_does_not_answer_for_the_others() -> None:
+    """However long it lasts: the others are there, and their numbers are not known."""
+    async with three_nodes() as (one, _, three, faults), connected(one) as (_, session):
+        await session.subscribe("a")
+        faults.is_cut = True
+        await anyio.sleep(3 * nodes.LOST_S)
+        with pytest.raises(BackplaneError):
+            await survey.channels(three, "*")
+        with pytest.raises(BackplaneError):
+            await survey.info(three)
+        faults.is_cut = False
+        assert await survey.channels(three, "*") == {"a": 1}
 
 
 async def test_all_who_answer_to_a_name_are_asked() -> None:
@@ -179,6 +193,65 @@ async def test_so_many_nodes_are_kept_in_mind(monkeypatch: pytest.MonkeyPatch) -
         assert len(one.nodes) == 1
 
 
+async def test_questions_of_others_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By count and by size; whoever asks too many is not answered, and it is logged."""
+    monkeypatch.setattr(nodes, "MAX_REPLIES", 3)
+    monkeypatch.setattr(nodes, "MAX_REPLY_CHARS", 10)
+    asked: list[str] = []
+    go_on = anyio.Event()
+
+    async def wait(text: str) -> str:
+        asked.append(text)
+        await go_on.wait()
+        return text
+
+    async with Broker() as one:
+        one.nodes.answer("name", wait)
+
+        async def hear(*texts: str) -> None:
+            for number, text in enumerate(texts):
+                one.nodes.hear(
+                    orders.Question(node="n", number=number, name="name", text=text)
+                )
+            await anyio.wait_all_tasks_blocked()
+
+        await hear("a", "b", "c", "d", "e")
+        assert sorted(asked) == ["a", "b", "c"]
+        assert caplog.text.count("some are not answered") == 1
+        go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        asked.clear()
+        go_on = anyio.Event()
+        await hear("x" * 9, "yy", "z")
+        assert sorted(asked) == ["x" * 9, "z"]
+        assert caplog.text.count("some are not answered") == 2
+    async with one:  # those that were ended with the broker take no room
+        asked.clear()
+        await hear("x" * 10)
+        assert asked == ["x" * 10]
+
+
+async def test_names_are_bounded() -> None:
+    broker = Broker()
+    with pytest.raises(UsageError, match="at most 255 characters"):
+        broker.nodes.answer("x" * (orders.MAX_NAME_CHARS + 1), shout)
+    with pytest.raises(LimitExceeded):
+        for number in range(orders.MAX_NAMES):
+            broker.nodes.answer(str(number), shout)
+    async with broker, Broker(broker.backplane) as other:
+        await anyio.wait_all_tasks_blocked()
+        assert (await other.nodes.ask("0", "a")).found == {broker.nodes.id: "A"}
+
+
+async def test_nobody_is_told_of_itself() -> None:
+    async with Broker() as one:
+        one.nodes.hear(orders.Here(node=one.nodes.id, names=("channels",)))
+        assert len(one.nodes) == 0
+        assert await survey.channels(one, "*") == {}
+
+
 async def test_what_comes_to_nobody_changes_nothing() -> None:
     """Answers to others or too late, and words before and after."""
     broker = Broker()
@@ -236,6 +309,38 @@ async def test_more_channels_than_a_node_can_send(
             await survey.channels(one, "*")
         assert await survey.channels(one, "x*") == {}
         assert await survey.channels(two, "*") == {"a.long.name": 1}
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"a":-1}', '{"a":1e99}', "\ud800"])
+async def test_what_a_node_says_cannot_be_read(
+    said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another version, or nobody of ours: it is an error, not a bug."""
+
+    async def say(_: str) -> str:
+        return said
+
+    async with three_nodes() as (one, two, three, _):
+        three.nodes._handlers.update(info=say, channels=say)
+        with pytest.raises(BackplaneError, match="counts otherwise"):
+            await survey.channels(one, "*")
+        found = {node.uid for node in await survey.info(one)}
+        assert found == {one.nodes.id, two.nodes.id}
+        assert caplog.text.count("cannot be read") == 1
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        orders.Here(node="n" * 65),
+        orders.Here(node="n", names=("a",) * 65),
+        orders.Here(node="n", names=("a" * 256,)),
+        orders.Question(node="n" * 65, number=1, name="a", text=""),
+    ],
+)
+def test_words_that_would_be_kept_are_bounded(word: orders.Word) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        orders.decode(orders.encode(word))
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,10 @@ async def test_what_is_no_order_changes_nothing(
 )
 def test_orders_travel_whole(order: orders.Order) -> None:
     assert orders.decode(orders.encode(order)) == order
+
+
+@pytest.mark.parametrize("time", ["NaN", "Infinity", "-Infinity"])
+def test_a_time_that_is_none_is_refused(time: str) -> None:
+    news = orders.encode(orders.Refresh(user="u", expires_at=1.5))
+    with pytest.raises(ValueError, match="no time"):
+        orders.decode(news.replace(b"1.5", time.encode()))

@@ -124,6 +124,18 @@ async def test_outages_are_told_to_who_asks() -> None:
         assert broker.statistics().is_backplane_up
 
 
+async def test_news_that_nobody_can_read_are_logged_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backplane = Hand()
+    async with Broker(backplane):
+        for _ in range(1_000):
+            backplane.node.hear(b"rubbish")
+    lines = [each for each in caplog.messages if "cannot do" in each]
+    assert len(lines) == 10
+    assert "(512 so far)" in lines[-1]
+
+
 async def test_what_publishing_takes_is_seen() -> None:
     """And how late it comes back: in virtual time."""
     faults = FaultyBackplane()
