@@ -15,6 +15,8 @@ from broker.config import TopicRules
 from broker.message import Position
 
 __all__ = (
+    "LONGEST_S",
+    "MOST",
     "Head",
     "Names",
     "Push",
@@ -27,7 +29,9 @@ __all__ = (
 )
 
 LINGER_S = 600  # a topic that nobody touches keeps its epoch so long (guess)
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+MOST = 2**53  # more than that is no limit
+LONGEST_S = 1_000_000_000  # 32 years; NATS counts nanoseconds, up to 292
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 _Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -204,4 +208,4 @@ def keep_s(rules: TopicRules) -> int:
     """Return how long what is published is kept at most (s)."""
     if not rules.history_size:
         return LINGER_S
-    return max(LINGER_S, int(rules.history_ttl_s) + 1)
+    return max(LINGER_S, int(min(rules.history_ttl_s, LONGEST_S)) + 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from adapters.backplane.body import Delivery
 from adapters.backplane.poison import Poisoned
 from adapters.backplane.track import Track
 from broker.backplane import Node
@@ -26,6 +27,7 @@ __all__ = ("Following",)
 FOLLOW_AT_ONCE = 20  # a page of the largest messages each (guess)
 LOOK_AT_ONCE = 500  # topics in one call to the other loop (guess)
 UNSUBSCRIBE_S = 1.0  # of what was given up (guess)
+SETTLE_S = 0.5  # for a push that is on its way, or was lost (guess)
 
 
 class Following:
@@ -42,6 +44,11 @@ class Following:
         self._tracks: dict[str, Track] = {}
         self._sequences: dict[str, int] = {}  # {topic: up to which all is delivered}
         self._patterns: dict[str, None] = {}
+        # {topic: up to where patterns have got it}, while its own subscription ends:
+        # until then either subscription may be the first to bring a message.
+        self._left: dict[str, Position] = {}
+        self._upto = 0  # sequence up to which patterns have got all, or were not there
+        self._moved = anyio.Event()  # it has
         self._behind: dict[str, None] = {}  # topics whose log must be read
         self._fell_behind = anyio.Event()
         self._session: Session | None = None  # the newest one, also before it is up
@@ -54,6 +61,7 @@ class Following:
         topic = push.topic
         track = self._tracks.get(topic)
         if track is None:
+            self._push_left(push)
             return
         was_live = track.held is None
         if push.delivery is None:
@@ -68,7 +76,11 @@ class Following:
 
     def push_to_patterns(self, push: Push) -> None:
         """Take the same by way of the subscription that brings all topics."""
+        self._reach(push.sequence)
         track = self._tracks.get(push.topic)
+        if track is None and push.topic in self._left:
+            self._push_left(push)
+            return
         if push.delivery is None or (track is not None and track.position is not None):
             return  # its own subscription brings it
         try:
@@ -76,8 +88,36 @@ class Following:
         except InvalidTopic as problem:
             self._poisoned.add(repr(push.topic[:80]), problem)
             return
-        if any(matches(pattern, push.topic) for pattern in self._patterns):
-            self._node.deliver(push.delivery.message, push.delivery.exclude)
+        self._deliver_to_patterns(push.delivery)
+
+    def _reach(self, sequence: int) -> None:
+        self._upto = max(self._upto, sequence)
+        self._moved.set()
+        self._moved = anyio.Event()
+
+    async def _settle(self, session: Session, sequence: int) -> None:
+        """Wait until patterns have got what is kept up to there.
+
+        The server may say what it keeps an instant before it pushes it.
+        """
+        await session.settle()
+        with anyio.move_on_after(SETTLE_S):
+            while self._upto < sequence:
+                await self._moved.wait()
+
+    def _push_left(self, push: Push) -> None:
+        last = self._left.get(push.topic)
+        if last is None or push.delivery is None:
+            return
+        position = push.delivery.position
+        if position.epoch != last.epoch or position.offset > last.offset:
+            self._left[push.topic] = position
+            self._deliver_to_patterns(push.delivery)
+
+    def _deliver_to_patterns(self, delivery: Delivery) -> None:
+        message = delivery.message
+        if any(matches(pattern, message.topic) for pattern in self._patterns):
+            self._node.deliver(message, delivery.exclude)
 
     async def subscribe(
         self, session: Session, name: str, rules: TopicRules
@@ -89,8 +129,9 @@ class Following:
         try:
             if is_pattern(name):
                 self._patterns[name] = None
-                await session.listen_to_all(self.push_to_patterns)
+                self._reach(await session.listen_to_all(self.push_to_patterns))
                 return None
+            self._left.pop(name, None)
             track = self._tracks[name] = Track(name, rules)
             await session.listen(name, self.push)  # first, then look where it stands
             await self._catch_up(session, [track])
@@ -108,10 +149,26 @@ class Following:
                 self._patterns.pop(name, None)
                 if not self._patterns and session:
                     await session.ignore_all()
-            elif self._tracks.pop(name, None):
+            elif track := self._tracks.pop(name, None):
                 self._sequences.pop(name, None)
-                if session:
+                if session and self._patterns and track.position is not None:
+                    await self._leave(session, track, track.position)
+                elif session:
                     await session.ignore(name)
+
+    async def _leave(self, session: Session, track: Track, last: Position) -> None:
+        """End a topic's own subscription; from its end on patterns get it by theirs."""
+        topic = track.topic
+        for each in track.held or ():
+            self._deliver_to_patterns(each)
+            last = each.position
+        self._left[topic] = last
+        try:
+            await session.settle(topic)  # what theirs has left to this one
+            await session.ignore(topic)
+            await session.settle()
+        finally:
+            self._left.pop(topic, None)
 
     async def resume(self, session: Session) -> None:
         """Subscribe everything on a new connection, and make up for what was missed."""
@@ -124,7 +181,8 @@ class Following:
             if self._tracks.get(track.topic) is track:
                 await session.listen(track.topic, self.push)
         if self._patterns:
-            await session.listen_to_all(self.push_to_patterns)
+            self._upto = 0  # the stream may be another one
+            self._reach(await session.listen_to_all(self.push_to_patterns))
         for track in tracks:  # who left meanwhile, before it was subscribed again
             if track.topic not in self._tracks:
                 await session.ignore(track.topic)
@@ -177,7 +235,8 @@ class Following:
             older = [len(each.held or ()) for each in batch]
             answers = await session.follow(asked)
             if any(each.position is None for each in batch) and self._patterns:
-                await session.settle()  # from now on all comes one way only
+                # From then on all comes one way only.
+                await self._settle(session, max(each.sequence for each in answers))
             for track, count, followed in zip(batch, older, answers, strict=True):
                 if self._tracks.get(track.topic) is not track:
                     continue  # it was left meanwhile

@@ -18,6 +18,8 @@ from broker.errors import BackplaneError
 from broker.message import Position
 
 from .codec import (
+    LONGEST_S,
+    MOST,
     Head,
     Names,
     Push,
@@ -139,9 +141,9 @@ class Log:
                 epoch=next(self._epochs) if last is None else last.epoch,
                 offset=offset,
                 kept_from=_kept_from(last) if rules.history_size else offset + 1,
-                size=rules.history_size,
-                max_bytes=rules.history_bytes,
-                ttl_ms=max(1, round(rules.history_ttl_s * 1000)),
+                size=int(min(rules.history_size, MOST)),
+                max_bytes=int(min(rules.history_bytes, MOST)),
+                ttl_ms=max(1, round(min(rules.history_ttl_s, LONGEST_S) * 1000)),
                 body=body,
             )
             try:

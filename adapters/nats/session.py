@@ -69,9 +69,12 @@ class Session:
         """Have what is pushed of a topic taken, on this event loop."""
         await self._bridge.call(self._listen, topic, self._names.push(topic), take)
 
-    async def listen_to_all(self, take: Callable[[Push], None]) -> None:
-        """The same for all topics."""
+    async def listen_to_all(self, take: Callable[[Push], None]) -> int:
+        """The same for all topics. Returns after which sequence all is pushed."""
         await self._bridge.call(self._listen, ALL, self._names.pushes, take)
+        # When this is answered the server knows of it.
+        found = await self._bridge.call(self._wire.info, self._names.log)
+        return 0 if found is None else found["state"]["last_seq"]
 
     async def ignore(self, topic: str) -> None:
         """Undo ``listen``."""
@@ -85,9 +88,9 @@ class Session:
         """Have news taken, on this event loop."""
         await self._bridge.call(self._hear, take)
 
-    async def settle(self) -> None:
-        """Wait until what has been pushed of all topics has been taken."""
-        await self._bridge.call(self._settle)
+    async def settle(self, name: str = ALL) -> None:
+        """Wait until what has been pushed of a topic, or of all, has been taken."""
+        await self._bridge.call(self._settle, name)
 
     async def follow(self, asked: list[Asked]) -> list[Followed]:
         """Return what came after positions; see ``Log.follow``."""
@@ -122,7 +125,9 @@ class Session:
 
     async def tell(self, data: bytes) -> None:
         """Send news to all nodes."""
-        await self._bridge.call(self._wire.tell, self._names.news, data)
+        await self._bridge.call(
+            self._wire.tell, self._names.news, data, self._names.log
+        )
 
     async def enter(self, leases: Leases, topic: str, member: Member) -> bool:
         """See ``Leases.enter``."""
@@ -167,17 +172,18 @@ class Session:
         async def on_message(message: Msg) -> None:
             self._post(take, message.data)
 
-        await self._wire.subscribe(self._names.news, on_message)
+        subscription = await self._wire.subscribe(self._names.news, on_message)
+        await self._wire.settle(subscription, self._names.log)  # the server knows of it
 
     def _post(self, take: Callable[..., None], what: object) -> None:
         if self._bridge.post(take, what) > MAX_POSTED:
             # What is lost now is found in the log by the next connection.
             self._wire.fail("this node does not keep up with what is published")
 
-    async def _settle(self) -> None:
-        subscription = self._listening.get(ALL)
+    async def _settle(self, name: str) -> None:
+        subscription = self._listening.get(name)
         if subscription is not None:
-            await self._wire.settle(subscription)
+            await self._wire.settle(subscription, self._names.log)
 
     async def _follow(self, asked: list[Asked]) -> list[Followed]:
         answers: dict[int, Followed] = {}

@@ -51,6 +51,8 @@ class _ApiError(Exception):
 
 
 LINK_ERRORS = (nats.errors.Error, OSError, ValueError, _ApiError, EOFError)
+# What an answer that is not JetStream's leads to: others may answer in its place.
+STRANGE_ERRORS = (AttributeError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,11 +239,12 @@ class Wire:
             message = await self._client.request(
                 subject, data, timeout=timeout_s, headers=headers
             )
-            answer = json.loads(message.data)
-            if "error" in answer:
-                if answer["error"].get("err_code") in _WRONG_SEQUENCE:
-                    raise WrongSequence
-                raise _ApiError(answer["error"])
+            with _parsing():
+                answer = json.loads(message.data)
+                problem = dict(answer).get("error")
+                if problem is not None:
+                    is_wrong = problem.get("err_code") in _WRONG_SEQUENCE
+                    raise WrongSequence if is_wrong else _ApiError(problem)
             return answer
 
         return await self._wait(ask)
@@ -253,7 +256,8 @@ class Wire:
     async def publish(self, subject: str, data: bytes, headers: dict[str, str]) -> Ack:
         """Have a stream keep a message; see ``request``."""
         answer = await self.request(subject, data, headers)
-        return Ack(answer["seq"], bool(answer.get("duplicate")))
+        with self._translating(), _parsing():
+            return Ack(int(answer["seq"]), bool(answer.get("duplicate")))
 
     async def find(self, stream: str, **what: object) -> Stored | None:
         """Return one message by ``seq`` or ``last_by_subj``; asks the leader."""
@@ -266,9 +270,11 @@ class Wire:
                 self.fail("the stream is gone")
                 raise
             return None
-        found = answer["message"]
-        data = base64.b64decode(found.get("data", ""))
-        return Stored(found["subject"], found["seq"], _seconds(found["time"]), data)
+        with self._translating(), _parsing():
+            found = answer["message"]
+            data = base64.b64decode(found.get("data", ""))
+            time, sequence = _seconds(found["time"]), int(found["seq"])
+            return Stored(str(found["subject"]), sequence, time, data)
 
     async def info(self, stream: str) -> Any:
         """Return a stream's settings and state; None if there is none."""
@@ -278,7 +284,10 @@ class Wire:
             if not _is_missing(error, _NO_STREAM):
                 raise
             return None
-        self._skew_s = _seconds(answer["ts"]) - anyio.current_time()
+        with self._translating(), _parsing():
+            self._skew_s = _seconds(answer["ts"]) - anyio.current_time()
+            dict(answer["config"])
+            int(answer["state"]["last_seq"])
         return answer
 
     def server_time(self) -> float:
@@ -347,26 +356,34 @@ class Wire:
         with anyio.move_on_after(CLOSE_S, shield=True), self._quiet():
             await subscription.unsubscribe()
 
-    async def tell(self, subject: str, data: bytes) -> None:
+    async def tell(self, subject: str, data: bytes, stream: str) -> None:
         """Tell who is subscribed, once at most."""
-        timeout_s = self._address.timeout_s
+        await self._wait(partial(self._client.publish, subject, data))
+        await self.info(stream)  # not Client.flush, see settle
 
-        async def send() -> None:
-            await self._client.publish(subject, data)
-            await self._client.flush(timeout_s)  # type: ignore[arg-type] # floats do
+    async def settle(self, subscription: Subscription, stream: str) -> None:
+        """Wait until what the server has sent to a subscription has been taken.
 
-        await self._wait(send)
-
-    async def settle(self, subscription: Subscription) -> None:
-        """Wait until what the server has sent to a subscription has been taken."""
-        timeout_s = self._address.timeout_s
+        Args:
+            stream: any; it is asked for something.
+        """
+        # Client.flush of nats-py 2.16 will not do: cancelled, it ends the connection
+        # when the answer comes, and it overtakes what is still to be sent.
+        await self.info(stream)
 
         async def wait() -> None:
-            await self._client.flush(timeout_s)  # type: ignore[arg-type] # floats do
             while subscription.pending_msgs:  # nobody is told
                 await anyio.lowlevel.checkpoint()
 
         await self._wait(wait)
+
+
+@contextmanager
+def _parsing() -> Iterator[None]:
+    try:
+        yield
+    except STRANGE_ERRORS as error:
+        raise ValueError("an answer is none of JetStream's") from error
 
 
 def _is_missing(error: BackplaneError, code: int | None = None) -> bool:

@@ -18,8 +18,10 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # Of the deadline. The server gives up first, and the connection lives on.
 _STATEMENT_SHARE = 0.75
 
+# The path is without "public", where others may have put functions of the same names.
 _SETTINGS = """
-SELECT set_config('default_transaction_isolation', 'read committed', false),
+SELECT set_config('search_path', 'pg_catalog, pg_temp', false),
+  set_config('default_transaction_isolation', 'read committed', false),
   set_config('default_transaction_read_only', 'off', false),
   set_config('statement_timeout', %(ms)s, false),
   set_config('idle_in_transaction_session_timeout', %(ms)s, false),
@@ -89,7 +91,7 @@ class Address:
         made = psycopg.connect(
             self.url,
             autocommit=True,
-            **{**defaults, **options},  # type: ignore[arg-type] # libpq's
+            **{**defaults, **options, "client_encoding": "UTF8"},  # type: ignore[arg-type] # libpq's
         )
         try:
             milliseconds = max(1, round(self.timeout_s * _STATEMENT_SHARE * 1000))

@@ -36,7 +36,8 @@ class PostgresBackplane:
 
     Args:
         url: ``postgresql://user:password@host:5432/database?sslmode=verify-full``, as
-            libpq reads it, with all of its parameters but ``connect_timeout``.
+            libpq reads it, with all of its parameters but ``connect_timeout`` and
+            ``client_encoding``.
         schema: what all tables are in; nodes with the same one are one broker.
             Lower-case letters, digits and ``_``, at most 63.
         connect_s: how long ``connect`` tries before it gives up (s, > 0; 10: guess).

@@ -82,7 +82,9 @@ class Following:
             track = self._tracks[name] = Track(name, rules)
             self._additions += 1
             older, seen = len(track.held or ()), [seen_of(name, rules, None)]
-            ((top, _),) = await wire.ask(lambda c: self._statements.open(c, seen))
+            ((top, head),) = await wire.ask(lambda c: self._statements.open(c, seen))
+            if self._patterns:  # which get what is before that by way of the log only
+                await self._pass(wire, head)
             if not track.resume(top, [], until=None, older=older, node=self._node):
                 await self._catch_up(wire, [track])
             return top  # the track may be further already
@@ -93,7 +95,11 @@ class Following:
     def unsubscribe(self, name: str) -> None:
         """Follow a topic or pattern no longer."""
         self._patterns.pop(name, None)
-        self._tracks.pop(name, None)
+        track = self._tracks.pop(name, None)
+        if track is None or track.position is None:
+            return
+        for held in track.held or ():  # patterns have not had it yet
+            self._hand_to_patterns(name, held)
 
     async def begin(self, wire: Wire) -> None:
         """Find out where to read on, on a new connection.

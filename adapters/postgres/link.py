@@ -196,7 +196,9 @@ class PostgresLink:
         return await self._leases.enter(self._uplink.live(), topic, member)
 
     async def leave(self, topic: str, client_id: str) -> bool:
-        """Down or not, the member is not brought back any more."""
+        """Down or not, the member is not brought back; if it is down, it is there until
+        the link is up again.
+        """
         self._leases.disown(topic, client_id)
         return await self._leases.leave(self._uplink.live(), topic, client_id)
 

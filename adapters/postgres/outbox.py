@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adapters.backplane.poison import Poisoned
 from broker.backplane import Publication
 from broker.config import Limits, RuleBook
@@ -14,7 +16,8 @@ from .statements import Item, Statements, item_of
 
 __all__ = ("Dispatcher",)
 
-AT_ONCE = 100  # messages in one transaction (guess)
+AT_ONCE = 100  # messages in one transaction (guesses)
+AT_ONCE_BYTES = 4_194_304
 
 
 class Dispatcher:
@@ -44,10 +47,18 @@ class Dispatcher:
         self._limits = limits
         self._poisoned = poisoned
         self._lock_name = f"asgi-broker {schema}"
-        self._take = (
-            f"SELECT id, topic, payload, is_text FROM {schema}.outbox"
-            f" ORDER BY id LIMIT {AT_ONCE}"
-        ).encode()
+        # Whoever may insert there need not call publish(): what is no topic, or is too
+        # large, is not read.
+        self._take = f"""
+SELECT id, CASE WHEN topic COLLATE "C" ~ '^[!-~]{{1,255}}$' THEN topic END, size,
+  CASE WHEN size <= %(limit)s THEN payload END, is_text
+FROM (
+  SELECT *, sum(least(size, %(limit)s)) OVER (ORDER BY id) AS upto FROM (
+    SELECT *, octet_length(payload) AS size FROM {schema}.outbox
+    ORDER BY id LIMIT {AT_ONCE}
+  ) page
+) page WHERE upto - least(size, %(limit)s) < %(bytes)s ORDER BY id
+""".encode()
         self._delete = f"DELETE FROM {schema}.outbox WHERE id = ANY (%s)".encode()
 
     def drain(self, connection: Connection) -> bool:
@@ -59,22 +70,34 @@ class Dispatcher:
             ).fetchone()
             if row is None or not row[0]:
                 return False  # another node is at it
-            rows = connection.execute(self._take, binary=True).fetchall()
+            rows = self.look(connection)
             batch = []
-            for number, topic, payload, is_text in rows:
+            for number, topic, size, payload, is_text in rows:
                 try:
-                    batch.append(self._item(topic, payload, is_text))
+                    batch.append(self._item(topic, size, payload, is_text))
                 except (UnicodeDecodeError, UsageError) as problem:
                     self._poisoned.add(f"the outbox, row {number}", problem)
             if rows:
                 self._statements.publish(batch, connection, 1.0)
                 connection.execute(self._delete, ([row[0] for row in rows],))
-        return len(rows) == AT_ONCE
+        return bool(rows)
 
-    def _item(self, topic: str, given: bytes, is_text: bool) -> Item:
+    def look(self, connection: Connection) -> list[tuple[Any, ...]]:
+        """Return the oldest rows: id, topic, size, payload, and whether it is text.
+
+        The topic is None where it is none, and the payload where it is too large.
+        """
+        given = {"limit": self._limits.max_message_bytes, "bytes": AT_ONCE_BYTES}
+        return connection.execute(self._take, given, binary=True).fetchall()
+
+    def _item(
+        self, topic: str | None, size: int, given: bytes | None, is_text: bool
+    ) -> Item:
+        if topic is None:
+            raise InvalidTopic("", 0, "not of 1 to 255 printable ASCII characters")
         check_topic(topic)
-        size, limit = len(given), self._limits.max_message_bytes
-        if size > limit:
+        if given is None:
+            limit = self._limits.max_message_bytes
             raise InvalidTopic(
                 topic, 0, f"its payload has {size} B; the limit is {limit} B"
             )

@@ -36,9 +36,16 @@ class Leases:
         self._poisoned = poisoned
         # {(topic, client id): (member, when it joined)}
         self._own: dict[tuple[str, str], tuple[Member, datetime]] = {}
+        # Who may be in although nobody wants it: its ``enter`` or ``leave`` was cut
+        # off. This node's lease would keep it there. At most as many as have entered.
+        self._strays: dict[tuple[str, str], object] = {}  # the value is of each time
         self._enter = (
             f"SELECT * FROM {schema}.enter(%s, %s::text[], %b::bytea[], %b::bytea[],"
             " %s::timestamptz[])"
+        ).encode()
+        self._expel = (
+            f"DELETE FROM {schema}.member WHERE node = %s AND (topic, client_id) IN"
+            " (SELECT * FROM unnest(%s::text[], %b::bytea[]))"
         ).encode()
         self._renew = f"SELECT {schema}.renew(%s, %s)".encode()
         self._leave = (
@@ -55,16 +62,23 @@ class Leases:
     async def enter(self, wire: Wire, topic: str, member: Member) -> bool:
         """Add a member of this node; see ``Link.enter``.
 
-        Cancellation: it may be in; then it goes with its node, or by ``leave``.
+        Cancellation: it may be in, until ``leave``, or until the lease is renewed.
         """
-        given = self._given([(topic, member, None)])
-        ((is_new, joined),) = await wire.ask(lambda c: self._put(c, given))
-        self._own[topic, member.client_id] = member, joined
+        key, given = (topic, member.client_id), self._given([(topic, member, None)])
+        self._strays.pop(key, None)
+        try:
+            ((is_new, joined),) = await wire.ask(lambda c: self._put(c, given))
+        except BaseException:
+            if key not in self._own:
+                self._strays[key] = object()
+            raise
+        self._own[key] = member, joined
         return is_new
 
     def disown(self, topic: str, client_id: str) -> None:
-        """Bring a member back no more."""
-        self._own.pop((topic, client_id), None)
+        """Bring a member back no more, and see that it goes."""
+        if self._own.pop((topic, client_id), None):
+            self._strays[topic, client_id] = object()
 
     async def leave(self, wire: Wire, topic: str, client_id: str) -> bool:
         """Remove a member; see ``Link.leave``."""
@@ -74,7 +88,9 @@ class Leases:
             row = connection.execute(self._leave, given).fetchone()
             return row is not None and bool(row[0])
 
-        return await wire.ask(leave)
+        was_there = await wire.ask(leave)
+        self._strays.pop((topic, client_id), None)
+        return was_there
 
     async def members(self, wire: Wire, topic: str) -> list[Member]:
         """Return who is there, the longest there first."""
@@ -90,7 +106,14 @@ class Leases:
         return found
 
     async def renew(self, wire: Wire) -> None:
-        """Renew this node's lease; members that the server has forgotten are back."""
+        """Renew this node's lease; members that the server has forgotten are back.
+
+        Those that have left while the server was out of reach are not.
+        """
+        while self._strays:
+            for key, mark in await wire.ask(self._see_off):
+                if self._strays.get(key) is mark:  # else it was cut off once more
+                    del self._strays[key]
         given = self._node_id, self._lease_s
         row = await wire.ask(lambda c: c.execute(self._renew, given).fetchone())
         if row is not None and row[0] == len(self._own):
@@ -104,6 +127,14 @@ class Leases:
                 if key in self._own
             ]
             await wire.ask(partial(self._put, given=self._given(entries)))
+
+    def _see_off(self, connection: Connection) -> list[tuple[tuple[str, str], object]]:
+        """Run in the thread, and so in turn: who enters anew before is no stray."""
+        strays = list(self._strays.items())[:AT_ONCE]
+        topics = [topic for (topic, _), _ in strays]
+        client_ids = [client_id.encode() for (_, client_id), _ in strays]
+        connection.execute(self._expel, (self._node_id, topics, client_ids))
+        return strays
 
     def _given(
         self, entries: Iterable[tuple[str, Member, datetime | None]]

@@ -4,7 +4,12 @@
 -- a topic lock {s}.state first, so they commit in the order of seq, offsets are dense,
 -- and nobody waits in a circle. NOTIFY takes a lock of all databases at commit anyway.
 
-CREATE SCHEMA IF NOT EXISTS {s};
+-- IF NOT EXISTS would ask for the right to create one even where it is there.
+DO $$ BEGIN
+  IF to_regnamespace('{s}') IS NULL THEN
+    CREATE SCHEMA {s};
+  END IF;
+END $$;
 
 CREATE TABLE {s}.state (
   is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
@@ -374,26 +379,28 @@ END $$;
 -- For applications: publish when this transaction commits, and not if it does not.
 -- Without wake a node looks for it within its heartbeat, and the commit takes no lock
 -- that is shared with other transactions that notify.
+-- The path is set, or functions that others have made in one of the application's
+-- schemas could be called instead of PostgreSQL's.
 CREATE FUNCTION {s}.publish(topic text, payload bytea, wake boolean DEFAULT true)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM {s}.send(topic, payload, false, wake);
 END $$;
 
 CREATE FUNCTION {s}.publish(topic text, payload text, wake boolean DEFAULT true)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM {s}.send(topic, convert_to(payload, 'UTF8'), true, wake);
 END $$;
 
 CREATE FUNCTION {s}.publish(topic text, payload jsonb, wake boolean DEFAULT true)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM {s}.send(topic, convert_to(payload::text, 'UTF8'), true, wake);
 END $$;
 
 CREATE FUNCTION {s}.send(topic text, payload bytea, is_text boolean, wake boolean)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF topic IS NULL OR length(topic) > 255
     OR topic COLLATE "C" !~ '^(?!\$)[!-)+,/-=?-~-]+(\.[!-)+,/-=?-~-]+)*$'

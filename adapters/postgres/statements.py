@@ -29,6 +29,7 @@ __all__ = (
 # time between two comparisons, each of which touches it.
 LINGER_S = 120.0
 LONGEST_S = 1e9  # 32 years: beyond some 290,000, timestamps end
+MOST = 2**62  # of a bigint: more than that is no limit
 
 LOG_COUNT = 500  # messages of the log that are read at once (guesses)
 LOG_BYTES = 4_194_304
@@ -156,8 +157,8 @@ FROM {schema}.state s LEFT JOIN LATERAL (
                 [each.topic for each in by_topic],
                 [each.body for each in items],
                 [each.size_bytes for each in by_topic],
-                [each.history_size for each in rules],
-                [each.history_bytes for each in rules],
+                [int(min(each.history_size, MOST)) for each in rules],
+                [int(min(each.history_bytes, MOST)) for each in rules],
                 [min(each.history_ttl_s, LONGEST_S) for each in rules],
                 [keep_s(each) for each in rules],
                 [each.message_id for each in items],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +18,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from adapters.backplane.body import encode_body
 from adapters.nats import NatsBackplane
+from adapters.nats.codec import Record, encode_record
 from adapters.nats.link import NatsLink
 from broker import Broker
 from broker.backplane import Publication
@@ -33,6 +38,7 @@ from broker.testing.conformance import check_backplane
 from tests.serving import free_port
 
 from .judge import PATIENCE_S, Watcher
+from .leaving import check_patterns_beside_topics
 from .nats_server import HAS_NATS, NatsServer
 from .traffic import KEPT, publish
 
@@ -73,6 +79,83 @@ async def refused(server: NatsServer, backplane: NatsBackplane) -> str:
 
 async def test_conformance(server: NatsServer) -> None:
     await check_backplane(lambda: NatsBackplane(server.url))
+
+
+async def test_a_pattern_gets_all_while_topics_come_and_go(server: NatsServer) -> None:
+    prefix = uuid4().hex
+    await check_patterns_beside_topics(
+        lambda: NatsBackplane(server.url, prefix=prefix, storage="memory")
+    )
+
+
+async def test_a_subscribed_pattern_is_known_to_the_server(server: NatsServer) -> None:
+    """Also to one that is busy: nothing runs here until the message is published."""
+    async with linked(server) as (watcher, link, prefix):
+        await link.subscribe(">", KEPT)
+        body = encode_body(
+            Publication(topic="t", payload="a", size_bytes=1, rules=KEPT)
+        )
+        server._publish(
+            f"{prefix}.t.t", encode_record(Record("e", 1, 1, 1, 100, 1000, body))
+        )
+        await watcher.wait_payload("t", "a")
+
+
+async def test_what_a_topic_keeps_may_be_without_bounds(server: NatsServer) -> None:
+    rules = TopicRules(
+        history_size=10**30, history_bytes=2**63, history_ttl_s=float("inf")
+    )
+    async with linked(server) as (watcher, link, _):
+        await link.subscribe("t", rules)
+        for text in "ab":
+            await publish(link, "t", text, rules)
+        await watcher.wait_payload("t", "b")
+        assert watcher.shape("t") == ["a", "b"]
+        assert [m.payload for m in (await link.history("t")).messages] == ["a", "b"]
+
+
+def lying(listener: socket.socket, answer: bytes) -> None:
+    """Speak NATS to one client after another, but give one answer to all it asks."""
+    hello = {"server_id": "x", "version": "2.15.0", "max_payload": 1 << 20}
+    hello |= {"headers": True, "jetstream": True}
+    while True:
+        try:
+            link, _ = listener.accept()
+        except OSError:
+            return
+        with link, suppress(OSError), link.makefile("rb") as lines:
+            link.sendall(b"INFO " + json.dumps(hello).encode() + b"\r\n")
+            for line in lines:
+                verb, *words = line.split()
+                if verb == b"PING":
+                    link.sendall(b"PONG\r\n")
+                elif verb in (b"PUB", b"HPUB"):
+                    lines.read(int(words[-1]) + 2)
+                    # nats-py's first subscription is where all answers go.
+                    size = str(len(answer)).encode()
+                    head = b"MSG " + words[1] + b" 1 " + size + b"\r\n"
+                    link.sendall(head + answer + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[]", b"{}", b'{"error": 1}', b'{"config": 1, "ts": "now"}'],
+)
+async def test_what_is_no_answer_of_jetstreams_is_an_error(answer: bytes) -> None:
+    """Others of the same account may answer in its place."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lying, args=(listener, answer))
+        thread.start()
+        try:
+            url = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+            with pytest.raises(BackplaneError, match="none of JetStream's"):
+                async with NatsBackplane(url, connect_s=0.3).connect(
+                    Watcher(), Limits()
+                ):
+                    raise AssertionError
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 async def test_prefixes_keep_apart(server: NatsServer) -> None:
@@ -235,6 +318,22 @@ async def test_a_cancelled_subscribe_leaves_nothing(
         session = link._following._session
         assert session is not None
         assert list(session._listening) == ["end"]
+
+
+async def test_a_cancelled_order_leaves_the_link_up(server: NatsServer) -> None:
+    """As it leaves what waits for a server's answer, wherever it is cancelled."""
+    async with linked(server) as (watcher, link, _):
+        await link.subscribe("other.*", KEPT)
+        for ticks in range(0, 16, 3):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(link.tell, b"x")
+                tasks.start_soon(link.subscribe, "t", KEPT)
+                for _ in range(ticks):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            await link.unsubscribe("t")
+        await publish(link, "t", "a")
+        assert not watcher.states
 
 
 async def test_topics_are_bounded(server: NatsServer) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
@@ -17,15 +18,17 @@ import psycopg
 import pytest
 
 from adapters.backplane.body import encode_body
+from adapters.backplane.poison import Poisoned
 from adapters.postgres import PostgresBackplane
 from adapters.postgres.address import Address
 from adapters.postgres.desk import Desk
 from adapters.postgres.link import PostgresLink
-from adapters.postgres.outbox import AT_ONCE
+from adapters.postgres.outbox import AT_ONCE, Dispatcher
 from adapters.postgres.schema import VERSION, migrate, sql_of
+from adapters.postgres.statements import Statements
 from broker import Broker
 from broker.backplane import Publication, Published
-from broker.config import Limits, TopicRules
+from broker.config import Limits, RuleBook, TopicRules
 from broker.errors import (
     BackplaneError,
     LimitExceeded,
@@ -35,9 +38,11 @@ from broker.errors import (
 from broker.message import Position
 from broker.state.presence import Member
 from broker.testing.conformance import check_backplane
+from tests.fault_proxy import FaultProxy
 from tests.serving import free_port
 
 from .judge import PATIENCE_S, Watcher
+from .leaving import check_patterns_beside_topics
 from .postgres_server import POSTGRES, PostgresServer
 from .traffic import KEPT, LOST, publish
 
@@ -120,6 +125,14 @@ async def test_brokers_on_one_schema_are_one(
             item = await subscription.receive()
         assert receipt.position == getattr(item, "position", None)
         assert one.statistics().is_backplane_up
+
+
+async def test_a_pattern_gets_all_while_topics_come_and_go(
+    server: PostgresServer, schema: str
+) -> None:
+    await check_patterns_beside_topics(
+        lambda: PostgresBackplane(server.url, schema=schema)
+    )
 
 
 async def test_schemas_keep_apart(server: PostgresServer, schema: str) -> None:
@@ -360,6 +373,42 @@ async def test_members_that_the_server_forgot_come_back(
         assert await link.members("t") == [ann]
 
 
+async def test_members_that_left_while_the_link_was_down_are_gone(
+    server: PostgresServer, schema: str
+) -> None:
+    """And so are those whose entering was cut off. All others stay."""
+    with FaultProxy(server.port) as proxy:
+        backplane = PostgresBackplane(server.url_by(proxy.port), schema=schema)
+        watcher = Watcher()
+        async with backplane.connect(watcher, Limits()) as link:
+            for number in range(4):
+                await link.enter("t", Member(f"c{number}"))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await link.leave("t", "c3")
+            await link.enter("t", Member("c3"))
+            for each in proxy.links():
+                each.reset()
+            await watcher.wait(lambda: watcher.states == ["down"])
+            with pytest.raises(BackplaneError):
+                await link.leave("t", "c1")
+            await watcher.wait(lambda: watcher.states == ["down", "up"])
+            found = [member.client_id for member in await link.members("t")]
+            assert sorted(found) == ["c0", "c2", "c3"]
+            server.sql(
+                f"CREATE FUNCTION {schema}.late() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END'",
+                f"CREATE TRIGGER late BEFORE INSERT ON {schema}.member"
+                f" EXECUTE FUNCTION {schema}.late()",
+            )
+            with anyio.move_on_after(0.15):
+                await link.enter("t", Member("c4"))
+            await until(lambda: len(server.sql(f"SELECT 1 FROM {schema}.member")) == 4)
+            await link._leases.renew(link._uplink.live())
+            assert "c4" not in {each.client_id for each in await link.members("t")}
+            assert not link._leases._strays
+
+
 @pytest.mark.parametrize("name", ["t", "t.*"])
 async def test_a_cancelled_subscribe_leaves_nothing(
     name: str, server: PostgresServer, schema: str
@@ -475,6 +524,52 @@ def test_an_address_is_shown_without_its_secrets() -> None:
     assert "geheim" not in repr(address)
 
 
+async def test_an_ordinary_role_with_a_schema_of_its_own_will_do(
+    server: PostgresServer,
+) -> None:
+    """It may make no schema, and others have put functions where it looks for them."""
+    name, role = f"s{uuid4().hex}", f"r{uuid4().hex}"
+    server.sql(
+        f"CREATE ROLE {role} LOGIN",
+        f"CREATE SCHEMA {name} AUTHORIZATION {role}",
+        *(
+            f"CREATE FUNCTION {name}.{function} LANGUAGE plpgsql AS"
+            " 'BEGIN RAISE EXCEPTION ''hijacked''; END'"
+            for function in (
+                "hashtextextended(text, int) RETURNS bigint",
+                "convert_to(text, text) RETURNS bytea",
+                "divide(float8, int) RETURNS float8",
+            )
+        ),
+        f"CREATE OPERATOR {name}./ (FUNCTION={name}.divide, LEFTARG=float8,"
+        " RIGHTARG=int)",
+        f"ALTER ROLE {role} SET search_path = {name}",
+    )
+    url = server.url.replace("postgres@", f"{role}@")
+    migrate(Address(url=url, schema=name, timeout_s=PATIENCE_S))
+    backplane = PostgresBackplane(url, schema=name, lease_s=LEASE_S)
+    watcher = Watcher()
+    async with backplane.connect(watcher, Limits()) as link:
+        await link.subscribe("t", KEPT)
+        await publish(link, "t", "a")
+        with psycopg.connect(url) as own:
+            own.execute(f"SELECT {name}.publish('t', 'b')".encode())
+        await watcher.wait_payload("t", "b")
+        assert await link.enter("t", Member("c"))
+    assert watcher.shape("t") == ["a", "b"]
+
+
+async def test_what_a_topic_keeps_may_be_without_bounds(
+    server: PostgresServer, schema: str
+) -> None:
+    rules = TopicRules(
+        history_size=10**30, history_bytes=2**63, history_ttl_s=float("inf")
+    )
+    async with linked(server, schema) as (_, link):
+        await publish(link, "t", "a", rules)
+        assert [m.payload for m in (await link.history("t")).messages] == ["a"]
+
+
 async def refused(url: str, **options: Any) -> str:
     """Return why a node cannot connect."""
     backplane = PostgresBackplane(url, connect_s=0.4, **options)
@@ -587,6 +682,52 @@ async def test_an_outbox_publishes_what_is_committed(
         page = await link.history("kept.a")
         assert [each.payload for each in page.messages] == expected
         assert not server.sql(f"SELECT 1 FROM {schema}.outbox")
+
+
+async def test_an_outbox_is_emptied_whatever_is_in_it(
+    server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too large or no topic is not even read; the rest is in small pieces."""
+    monkeypatch.setattr("adapters.postgres.outbox.AT_ONCE_BYTES", 100_000)
+    insert = f"INSERT INTO {schema}.outbox (topic, payload, is_text)"
+    server.sql(
+        f"{insert} VALUES ('\u0142', 'x', true), (repeat('t', 300), 'x', true),"
+        " ('t', decode(repeat('00', 4000000), 'hex'), false)",
+        f"{insert} SELECT 't', convert_to(n || repeat(' ', 40000), 'UTF8'), true"
+        " FROM generate_series(1, 9) n",
+    )
+    # What this client speaks does not decide what may be there.
+    url = f"{server.url}?client_encoding=latin1"
+    watcher = Watcher()
+    limits = Limits()
+    dispatcher = Dispatcher(
+        schema, Statements(schema), RuleBook(()), limits, Poisoned()
+    )
+    with Address(url=url, schema=schema, timeout_s=PATIENCE_S).connect() as connection:
+        rows = dispatcher.look(connection)
+    assert [(row[1], row[3]) for row in rows[:3]] == [
+        (None, b"x"),
+        (None, b"x"),
+        ("t", None),
+    ]
+    assert len(rows) == 3 + 1
+    backplane = PostgresBackplane(url, schema=schema)
+    async with backplane.connect(watcher, limits) as link:
+        await link.subscribe("t", KEPT)
+        await watcher.wait(lambda: len(watcher.payloads("t")) == 9)
+        found = [str(each).strip() for each in watcher.payloads("t")]
+        assert found == [str(n) for n in range(1, 10)]
+        assert link.poisoned == 3
+        await link.subscribe(">", LOST)
+        server.sql(
+            f"INSERT INTO {schema}.topic (name, epoch, life, unused_at)"
+            " VALUES ('\u0142', 'x', 'x', 'infinity')",
+            put(schema, "\u0142", 1, encode_body(publication("t", "x"))),
+        )
+        await publish(link, "t", "end")
+        await watcher.wait_payload("t", "end")
+        assert link.poisoned == 4
+        assert not watcher.states
 
 
 async def test_an_outbox_is_emptied_once_and_in_order_whoever_dies(

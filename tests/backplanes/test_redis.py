@@ -37,6 +37,7 @@ from broker.testing.conformance import check_backplane
 from tests.serving import free_port
 
 from .judge import PATIENCE_S, Watcher
+from .leaving import check_patterns_beside_topics
 from .servers import RedisServer
 
 KEPT = TopicRules(history_size=100)
@@ -108,6 +109,13 @@ async def test_what_comes_together_wakes_a_subscriber_once(redis: RedisServer) -
     positions = [item.position for item in got if isinstance(item, Message)]
     assert [each and each.offset for each in positions] == list(range(1, 51))
     assert wakeups < len(payloads) / 2
+
+
+async def test_patterns_miss_nothing_while_topics_come_and_go(
+    redis: RedisServer,
+) -> None:
+    backplane = RedisBackplane(redis.url, prefix=uuid4().hex)
+    await check_patterns_beside_topics(lambda: backplane)
 
 
 async def test_a_confirmation_that_nobody_has_asked_for(redis: RedisServer) -> None:
