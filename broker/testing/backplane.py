@@ -21,8 +21,8 @@ __all__ = ("FaultyBackplane",)
 class FaultyBackplane:
     """Another backplane, with faults in between.
 
-    Set the attributes at any time. ``fail_next`` and ``calls`` leave out what nodes tell
-    each other, which they do at times of their own.
+    Set the attributes at any time. ``fail_next`` and ``calls`` leave out what nodes
+    tell each other, which they do at times of their own.
 
     Args:
         inner: what really carries the messages; None for memory.
