@@ -102,6 +102,7 @@ def test_two_people_chat_and_see_each_other(
     wait_people(ada, "ada", "ben")
     wait_people(ben, "ada", "ben")
     say(ada, "Hello <b>you</b>")
+    wait_shown(ben, "ada: Hello <b>you</b>")  # else they may come in any order
     say(ben, "Hi")
     for tab in (ada, ben):
         wait_shown(tab, "ada: Hello <b>you</b>", "ben: Hi")
