@@ -218,6 +218,7 @@ def test_a_dropped_connection_comes_back_and_resumes(
     assert ben.status == "connected"
     wait_people(ada, "Ada (you)", "Ben")
     ada.say("four")
+    ben.wait_last("Ada: four")
     ben.say("five")
     ben.wait_last("Ada: three", "Ada: four", "You: five")
     assert len(ben.messages) == 7
