@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from anyio.streams.memory import (
+    MemoryObjectReceiveStream,
+    MemoryObjectSendStream,
+)
 from coredis.connection import BaseConnection
 from coredis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from coredis.pool import ConnectionPool
@@ -262,12 +266,36 @@ async def connected(
         **options,
     )
     with anyio.fail_after(address.timeout_s):
-        # Asked first, because a connection of coredis that cannot be made leaves the
-        # streams open that it has made for itself (6.9).
+        # Asked first, because it says in one line that nobody is there.
         if pool.location is None or not await pool.location.check():
             raise BackplaneError(f"no connection to {pool.location}")
-    async with pool, AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(pool.acquire()) for _ in range(count)]
+    with _closing_streams(pool):
+        async with pool, AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(pool.acquire()) for _ in range(count)
+            ]
+
+
+@contextmanager
+def _closing_streams(pool: ConnectionPool[Any]) -> Iterator[None]:
+    """Close what connections leave open that could not be made, or were cancelled then.
+
+    Each of coredis 6.9 has three streams from the start, and closes them only if it was
+    connected.
+    """
+    kind, made = pool.connection_class, list[BaseConnection]()
+
+    def make(*arguments: Any, **options: Any) -> BaseConnection:
+        made.append(kind(*arguments, **options))
+        return made[-1]
+
+    pool.connection_class = make  # type: ignore[assignment] # all that it is used for
+    try:
+        yield
+    finally:
+        for stream in (each for one in made for each in vars(one).values()):
+            if isinstance(stream, MemoryObjectReceiveStream | MemoryObjectSendStream):
+                stream.close()
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from adapters.redis import RedisBackplane
 from adapters.redis.codec import Names
 from adapters.redis.link import RedisLink
 from adapters.redis.scripts import PUBLISH
-from adapters.redis.wire import Address, open_wire
+from adapters.redis.wire import LINK_ERRORS, Address, open_wire
 from broker import Broker
 from broker.backplane import Publication, Published
 from broker.config import Limits, TopicRules
@@ -116,6 +116,28 @@ async def test_patterns_miss_nothing_while_topics_come_and_go(
 ) -> None:
     backplane = RedisBackplane(redis.url, prefix=uuid4().hex)
     await check_patterns_beside_topics(lambda: backplane)
+
+
+async def test_connections_that_are_cancelled_leave_no_stream_open(
+    redis: RedisServer,
+) -> None:
+    """Those of coredis did. What is open when it is collected is an error here."""
+    for ticks in range(60):  # until it is connected
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connect_for_ever, redis.url)
+            for _ in range(ticks):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    gc.collect()
+
+
+async def connect_for_ever(url: str) -> None:
+    address = Address(url=url, ssl_context=None, timeout_s=PATIENCE_S)
+    try:
+        async with open_wire(address, "fence"):
+            await anyio.sleep_forever()
+    except* LINK_ERRORS:
+        pass  # of the handshake, which was cancelled; as the uplink does
 
 
 async def test_a_confirmation_that_nobody_has_asked_for(redis: RedisServer) -> None:
