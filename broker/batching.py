@@ -47,8 +47,8 @@ class Batcher:
                     await self._wakeup.wait()
                 await self._wait_quiet(min(max(served_s, HOLD_S), MAX_HOLD_S))
                 began = anyio.current_time()
-                held, self._held = self._held, []
-                self._pool.add(held)
+                self._pool.add(self._held)
+                self._held = []  # and no other name for it, which would keep who leaves
                 while self._held_longer:
                     tasks.start_soon(self._send_later, *self._held_longer.popitem())
                 while self._pool.is_busy:

@@ -169,10 +169,13 @@ class Clients:
         period_s = min(WATCH_S, *(each / 4 for each in deadlines if each is not None))
         while True:
             await anyio.sleep(period_s)
-            now = anyio.current_time()
-            for session in self._sessions:
-                session.check_deadlines(now)
-            self.admission.forget_idle(now)
+            self._check_deadlines(anyio.current_time())
+
+    def _check_deadlines(self, now: float) -> None:
+        # Not in the task above, which would keep the last session while it sleeps.
+        for session in self._sessions:
+            session.check_deadlines(now)
+        self.admission.forget_idle(now)
 
     async def wait_empty(self) -> None:
         """Wait until no session is left. A checkpoint."""

@@ -51,8 +51,7 @@ def check_census(tracked: Counter[str], after: Counter[str]) -> None:
 
 async def census() -> Counter[str]:
     """Count what is alive of each type, once the dust has settled."""
-    for _ in range(3):  # what a finalizer has used once more goes in the next round
-        await anyio.wait_all_tasks_blocked()
-        gc.collect()
+    await anyio.wait_all_tasks_blocked()
+    gc.collect()
     kinds: Any = (type(each).__name__ for each in gc.get_objects())
     return Counter(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from broker import Broker, EndKind, Frames, Limits
+from broker import Broker, EndKind, Frames, Limits, Session
 from broker.errors import TransportClosed
 from broker.message import Payload
 from broker.pool import MAX_RESTING, SenderPool
@@ -289,3 +290,23 @@ async def test_no_lost_turn(ticks: int) -> None:
             while len(got) < 4:
                 got += str(await client.receive()).split("+")
         assert got == ["0", "1", "2", "3"]
+
+
+async def test_who_has_left_is_forgotten_while_nothing_is_published() -> None:
+    """The last who were sent to are not kept until the next are."""
+
+    def sessions() -> int:
+        gc.collect()
+        return sum(isinstance(each, Session) for each in gc.get_objects())
+
+    async with Broker() as broker:
+        before = sessions()
+        async with listening(broker, [10] * 20) as clients:
+            await broker.publish("t", "x")
+            for client in clients:
+                assert await client.receive() == "x"
+            await anyio.sleep(2)  # the watchdog has looked at all of them
+            assert sessions() == before + 20
+            del client
+        await anyio.wait_all_tasks_blocked()
+        assert sessions() == before
