@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from adapters.backplane.behind import Behind
 from adapters.backplane.body import Delivery
 from adapters.backplane.poison import Poisoned
 from adapters.backplane.track import Track
@@ -49,8 +50,7 @@ class Following:
         self._left: dict[str, Position] = {}
         self._upto = 0  # sequence up to which patterns have got all, or were not there
         self._moved = anyio.Event()  # it has
-        self._behind: dict[str, None] = {}  # topics whose log must be read
-        self._fell_behind = anyio.Event()
+        self._behind = Behind()  # topics whose log must be read
         self._session: Session | None = None  # the newest one, also before it is up
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Following:
             self._sequences[topic] = push.sequence
             return
         if was_live:
-            self._look_at(track)
+            self._behind.add(track.topic)
 
     def push_to_patterns(self, push: Push) -> None:
         """Take the same by way of the subscription that brings all topics."""
@@ -191,10 +191,7 @@ class Following:
     async def keep_up(self, session: Session) -> None:
         """Read the log of topics in which a hole was found, until cancelled."""
         while True:
-            if not self._behind:
-                self._fell_behind = anyio.Event()
-                await self._fell_behind.wait()
-            topics, self._behind = self._behind, {}
+            topics = await self._behind.take()
             tracks = [self._tracks[each] for each in topics if each in self._tracks]
             await self._catch_up(session, tracks)
 
@@ -215,11 +212,7 @@ class Following:
         # it may have grown since.
         if track.held is None and (top is None or track.position != top):
             track.fall_behind()
-            self._look_at(track)
-
-    def _look_at(self, track: Track) -> None:
-        self._behind[track.topic] = None
-        self._fell_behind.set()
+            self._behind.add(track.topic)
 
     async def _catch_up(self, session: Session, tracks: Iterable[Track]) -> None:
         """Read and deliver what tracks have missed, until they are live."""

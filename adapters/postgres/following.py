@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import anyio
 import anyio.lowlevel
 
+from adapters.backplane.behind import Behind
 from adapters.backplane.body import Delivery, decode_body
 from adapters.backplane.poison import Poison, Poisoned
 from adapters.backplane.track import Track
@@ -55,8 +56,7 @@ class Following:
         self._tracks: dict[str, Track] = {}
         self._patterns: dict[str, None] = {}
         self._additions = 0  # how often a name has come to these two
-        self._behind: dict[str, None] = {}  # topics whose history must be read
-        self._fell_behind = anyio.Event()
+        self._behind = Behind()  # topics whose history must be read
         self._life: str | None = None  # of the database
         self._cursor = 0  # seq up to which the log has been read
         self._news_after = 0  # seq; news of before is not for this node
@@ -178,7 +178,7 @@ class Following:
             return
         was_live = track.held is None
         if not track.arrive(delivery, self._node) and was_live:
-            self._look_at(track)
+            self._behind.add(track.topic)
 
     def _hand_to_patterns(self, topic: str, delivery: Delivery) -> None:
         check_pattern(topic)  # others may have written it
@@ -200,10 +200,7 @@ class Following:
     async def keep_up(self, wire: Wire) -> None:
         """Read the history of topics in which a hole was found, until cancelled."""
         while True:
-            if not self._behind:
-                self._fell_behind = anyio.Event()
-                await self._fell_behind.wait()
-            topics, self._behind = self._behind, {}
+            topics = await self._behind.take()
             tracks = [self._tracks[each] for each in topics if each in self._tracks]
             await self._catch_up(wire, tracks)
 
@@ -219,7 +216,7 @@ class Following:
         for track, top in await self._open(wire, tracks):
             if track.held is None and track.is_behind(top):
                 track.fall_behind()
-                self._look_at(track)
+                self._behind.add(track.topic)
 
     async def _open(
         self, wire: Wire, tracks: list[Track]
@@ -229,10 +226,6 @@ class Following:
         tops = await wire.ask(lambda c: self._statements.open(c, seen))
         await self._pass(wire, max((head for _, head in tops), default=0))
         return list(zip(tracks, (top for top, _ in tops), strict=True))
-
-    def _look_at(self, track: Track) -> None:
-        self._behind[track.topic] = None
-        self._fell_behind.set()
 
     async def _pass(self, wire: Wire, seq: int) -> None:
         """Wait until the log has been read up to there.

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from adapters.backplane.behind import Behind
 from adapters.backplane.body import Delivery, decode_body
 from adapters.backplane.poison import Poison, Poisoned
 from adapters.backplane.track import Track
@@ -61,8 +62,7 @@ class Following:
         self._poisoned = poisoned
         self._tracks: dict[str, Track] = {}
         self._patterns: dict[str, str] = {}  # {pattern: glob}
-        self._behind: dict[str, None] = {}  # topics whose stream must be read
-        self._fell_behind = anyio.Event()
+        self._behind = Behind()  # topics whose stream must be read
         # {source: the last message from it that was handed on}. Redis pushes a message
         # once for each subscription that covers it, one right after the other.
         self._last: dict[int, tuple[str, Position]] = {}
@@ -91,7 +91,7 @@ class Following:
         if track.arrive(delivery, self._node):
             self._last[source] = topic, delivery.position
         elif was_live:
-            self._look_at(track)
+            self._behind.add(track.topic)
 
     def _hand_to_patterns(self, source: int, topic: str, delivery: Delivery) -> None:
         seen = topic, delivery.position
@@ -155,10 +155,7 @@ class Following:
     async def keep_up(self, wire: Wire) -> None:
         """Read the streams of topics in which a hole was found, until cancelled."""
         while True:
-            if not self._behind:
-                self._fell_behind = anyio.Event()
-                await self._fell_behind.wait()
-            topics, self._behind = self._behind, {}
+            topics = await self._behind.take()
             tracks = [self._tracks[each] for each in topics if each in self._tracks]
             await wire.pass_fence()  # first subscribed, where that was lost
             await self._catch_up(wire, tracks)
@@ -184,7 +181,7 @@ class Following:
                 top = Position(epoch.decode(), offset)
                 if track.held is None and track.is_behind(top):
                     track.fall_behind()
-                    self._look_at(track)
+                    self._behind.add(track.topic)
 
     def _touch(self, wire: Wire, tracks: list[Track]) -> Answer:
         keys: list[str] = []
@@ -199,11 +196,7 @@ class Following:
             track = self._tracks.get(self._names.topic_of(channel.encode()))
             if track is not None:
                 track.fall_behind()
-                self._look_at(track)
-
-    def _look_at(self, track: Track) -> None:
-        self._behind[track.topic] = None
-        self._fell_behind.set()
+                self._behind.add(track.topic)
 
     async def _catch_up(self, wire: Wire, tracks: Iterable[Track]) -> None:
         """Read and deliver what tracks have missed, until they are live."""
