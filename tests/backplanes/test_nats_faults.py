@@ -21,9 +21,7 @@ from tests.fault_proxy import FaultProxy
 
 from .judge import PATIENCE_S, Watcher
 from .nats_server import HAS_NATS, NatsServer
-from .traffic import KEPT, LOST, epochs, publish, skips, traffic
-
-HANGS_S = 4.0  # how long a server that hangs does so
+from .traffic import KEPT, LOST, check_listener, epochs, hang, publish, skips, traffic
 
 
 @pytest.fixture
@@ -70,29 +68,13 @@ async def test_a_restart_without_disk_begins_a_new_life_and_is_told(
 
 async def test_a_server_that_hangs_is_noticed(server: NatsServer) -> None:
     async with traffic(lambda: hasty(server.url)) as flow:
-        server.pause()
-        try:
-            with anyio.fail_after(HANGS_S):
-                for watcher in flow.watchers:
-                    await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc] # bound
-                    with pytest.raises(BackplaneError):
-                        await publish(flow.links[0], "kept", "nobody")
-                await anyio.sleep_forever()
-        except TimeoutError:
-            pass
-        server.unpause()
-        await flow.wait_back()
+        await hang(flow, server)
     assert not skips(flow, "kept")
     assert epochs(flow, "lost") == 1
 
 
 async def test_a_node_that_only_listens_notices_it_too(server: NatsServer) -> None:
-    watcher = Watcher()
-    async with hasty(server.url, compare_s=100.0).connect(watcher, Limits()):
-        server.pause()
-        await watcher.wait(lambda: watcher.states == ["down"])
-        server.unpause()
-        await watcher.wait(lambda: watcher.states == ["down", "up"])
+    await check_listener(hasty(server.url, compare_s=100.0), server)
 
 
 async def test_nodes_whose_connections_are_cut_come_back(server: NatsServer) -> None:

@@ -23,9 +23,7 @@ from tests.fault_proxy import FaultProxy
 
 from .judge import PATIENCE_S, Watcher
 from .postgres_server import POSTGRES, PostgresServer
-from .traffic import KEPT, LOST, epochs, publish, skips, traffic
-
-HANGS_S = 4.0  # how long a server that hangs does so
+from .traffic import KEPT, LOST, epochs, hang, publish, skips, traffic
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +77,7 @@ async def test_a_server_that_hangs_is_noticed(
     server: PostgresServer, schema: str
 ) -> None:
     async with traffic(lambda: hasty(server.url, schema)) as flow:
-        server.pause()
-        try:
-            with anyio.fail_after(HANGS_S):
-                for watcher in flow.watchers:
-                    await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc] # bound
-                    with pytest.raises(BackplaneError):
-                        await publish(flow.links[0], "kept", "nobody")
-                await anyio.sleep_forever()
-        except TimeoutError:
-            pass
-        finally:
-            server.unpause()
-        await flow.wait_back()
+        await hang(flow, server)
     assert not skips(flow, "kept")
     assert not skips(flow, "lost")
 

@@ -25,9 +25,8 @@ from tests.serving import free_port
 
 from .judge import PATIENCE_S, Watcher
 from .servers import HAS_REDIS, HAS_VALKEY, RedisServer
-from .traffic import KEPT, LOST, epochs, publish, skips, traffic
+from .traffic import KEPT, LOST, check_listener, epochs, hang, publish, skips, traffic
 
-HANGS_S = 4.0  # how long a server that hangs does so
 POLL_S = 0.02
 
 
@@ -180,29 +179,13 @@ async def test_valkey_is_as_good(tmp_path: Path) -> None:
 
 async def test_a_server_that_hangs_is_noticed(server: RedisServer) -> None:
     async with traffic(lambda: hasty(server.url)) as flow:
-        server.pause()
-        try:
-            with anyio.fail_after(HANGS_S):
-                for watcher in flow.watchers:
-                    await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc] # bound
-                    with pytest.raises(BackplaneError):
-                        await publish(flow.links[0], "kept", "nobody")
-                await anyio.sleep_forever()
-        except TimeoutError:
-            pass
-        server.unpause()
-        await flow.wait_back()
+        await hang(flow, server)
     assert not skips(flow, "kept")
     assert epochs(flow, "lost") == 1
 
 
 async def test_a_node_that_only_listens_notices_it_too(server: RedisServer) -> None:
-    watcher = Watcher()
-    async with hasty(server.url).connect(watcher, Limits()):
-        server.pause()
-        await watcher.wait(lambda: watcher.states == ["down"])
-        server.unpause()
-        await watcher.wait(lambda: watcher.states == ["down", "up"])
+    await check_listener(hasty(server.url), server)
 
 
 @pytest.mark.parametrize("kind", ["pubsub", "normal"])

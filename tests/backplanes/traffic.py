@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import pytest
 
 from broker.backplane import Backplane, Link, Publication, Published
 from broker.config import Limits, TopicRules
@@ -18,13 +19,25 @@ from broker.errors import BackplaneError
 from broker.message import Message, Payload, Position
 
 from .judge import PATIENCE_S, Watcher
+from .servers import Engine
 
-__all__ = ("KEPT", "LOST", "Traffic", "epochs", "publish", "skips", "traffic")
+__all__ = (
+    "KEPT",
+    "LOST",
+    "Traffic",
+    "check_listener",
+    "epochs",
+    "hang",
+    "publish",
+    "skips",
+    "traffic",
+)
 
 KEPT = TopicRules(history_size=100_000)
 LOST = TopicRules()
 TOPICS = {"kept": KEPT, "lost": LOST}
 ENOUGH = 40  # messages before the fault, and again after it
+HANGS_S = 5.0  # how long a server that hangs does so
 PACE_S = 0.002  # between two messages of one publisher
 
 
@@ -154,3 +167,32 @@ def skips(flow: Traffic, topic: str) -> list[int]:
 
 def epochs(flow: Traffic, topic: str) -> int:
     return len({position.epoch for position in flow.acknowledged[topic]})
+
+
+async def hang(flow: Traffic, server: Engine) -> None:
+    """Have the server hang for a while: every node notices, and publishing fails."""
+    server.pause()
+    try:
+        with anyio.fail_after(HANGS_S):
+            for watcher in flow.watchers:
+                await watcher.wait(lambda w=watcher: w.states == ["down"])  # type: ignore[misc] # bound
+                with pytest.raises(BackplaneError):
+                    await publish(flow.links[0], "kept", "nobody")
+            await anyio.sleep_forever()
+    except TimeoutError:
+        pass
+    finally:
+        server.unpause()
+    await flow.wait_back()
+
+
+async def check_listener(backplane: Backplane, server: Engine) -> None:
+    """A node that only listens notices as well that the server hangs."""
+    watcher = Watcher()
+    async with backplane.connect(watcher, Limits()):
+        server.pause()
+        try:
+            await watcher.wait(lambda: watcher.states == ["down"])
+        finally:
+            server.unpause()
+        await watcher.wait(lambda: watcher.states == ["down", "up"])
