@@ -83,6 +83,8 @@ class Load:
     another protocol overrides what is not private.
     """
 
+    path = "/ws"
+
     def __init__(self) -> None:
         self.port = 0
         self.clients = 0
@@ -244,8 +246,8 @@ class Load:
         sock.connect((HOST, self.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(
-            f"GET /ws HTTP/1.1\r\nHost: {HOST}:{self.port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n"
+            f"GET {self.path} HTTP/1.1\r\nHost: {HOST}:{self.port}\r\n"
+            f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         return sock

@@ -114,6 +114,8 @@ class Follower:
 class ProtocolLoad(Load):
     """Clients that subscribe, and count lines; pings they do not answer."""
 
+    path = "/connection/websocket"
+
     def __init__(self) -> None:
         super().__init__()
         self.publications = Publications()

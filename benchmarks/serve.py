@@ -5,8 +5,8 @@ a listening socket that was inherited. SERVER is ``ours``, ``naive`` for the tut
 loop, or ``protocol`` for ours with the Centrifuge client protocol. All have the same
 endpoints:
 
-* ``/ws``: a client. What it sends goes to all clients; with the protocol, what it
-  publishes to those who have subscribed.
+* ``/ws``: a client. What it sends goes to all clients. With the protocol that is
+  ``/connection/websocket``, and what it publishes goes to those who have subscribed.
 * ``POST /burst?messages=N&size=S``: publish N messages of S bytes, as fast as it goes.
 * ``POST /collect``: collect garbage.
 """
@@ -24,10 +24,10 @@ import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from adapters.asgi.client import client_endpoint
+from adapters.asgi.client import client_routes
 from adapters.asgi.websocket import open_session
 from adapters.hosting.collector import tuned_collector
 from broker import Broker, Limits
@@ -59,6 +59,7 @@ class ConnectionManager:
 
     def __init__(self) -> None:
         self.active: list[WebSocket] = []
+        self.routes: list[BaseRoute] = [WebSocketRoute("/ws", self.chat)]
 
     async def broadcast(self, text: str) -> None:
         for websocket in self.active:
@@ -81,6 +82,7 @@ class Ours:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self.routes: list[BaseRoute] = [WebSocketRoute("/ws", self.chat)]
 
     async def broadcast(self, text: str) -> None:
         await self.broker.publish(TOPIC, text)
@@ -101,11 +103,9 @@ class Protocol(Ours):
         super().__init__(broker)
         # No pings: the clients of one server do not read while another is measured.
         times = ProtocolTimes(ping_s=86_400)
-        protocol = ClientProtocol(clock=time.time, times=times)
-        self._endpoint = client_endpoint(broker, protocol)
-
-    async def chat(self, websocket: WebSocket) -> None:
-        await self._endpoint(websocket)
+        self.routes = client_routes(
+            broker, ClientProtocol(clock=time.time, times=times)
+        )
 
 
 CHATS: dict[str, Callable[[Broker], ConnectionManager | Ours]] = {
@@ -139,7 +139,7 @@ def make_app(server: str, collector: str) -> Starlette:
 
     app = Starlette(
         routes=[
-            WebSocketRoute("/ws", chat.chat),
+            *chat.routes,
             Route("/burst", burst, methods=["POST"]),
             Route("/collect", collect, methods=["POST"]),
         ],

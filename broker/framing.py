@@ -87,7 +87,7 @@ class Framer:
 
         None for a gap of which the client is not told.
         """
-        if self._join is None or lane.is_empty:
+        if self._join is None or lane.is_empty():
             return self._one(item)
         if self.encoders or not isinstance(item, Message):
             first = self._one(item)

@@ -113,7 +113,7 @@ class JoiningWriter(Writer):
 
     def _look_again(self) -> None:
         """Have another turn, if more waits."""
-        if self.is_empty:
+        if self.is_empty():
             self.armed = True
         elif self.lag < self._wire.max_joined:
             # A send lets publishers run: what they have published meanwhile would go

@@ -96,10 +96,9 @@ class Subscriber:
         """How many items wait."""
         return len(self._backlog) + len(self.outbox)
 
-    @property
     def is_empty(self) -> bool:
-        """Nothing waits; cheaper than ``not lag``."""
-        return not self._backlog and self.outbox.is_empty
+        """Say whether nothing waits; cheaper than ``not lag``."""
+        return not self._backlog and self.outbox.is_empty()
 
     def poll(self) -> Item | None:
         """Take the oldest item, or return None if there is none."""

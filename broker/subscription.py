@@ -108,7 +108,7 @@ class Subscription:
 
     async def _wait(self) -> None:
         subscriber = self._subscriber
-        if not subscriber.is_empty:
+        if not subscriber.is_empty():
             await anyio.lowlevel.checkpoint()
             return
         while True:
@@ -116,7 +116,7 @@ class Subscription:
                 await anyio.lowlevel.checkpoint()
                 raise self._error
             await self._wakeup.wait()
-            if not subscriber.is_empty:
+            if not subscriber.is_empty():
                 return
 
     async def attach(self, topic: str, since: Position | None, recent: int) -> None:

@@ -97,12 +97,11 @@ class Writer:
         self._lanes: tuple[Subscriber, ...] = (self.replies,)
         self._turn = 0  # whose it is
 
-    @property
     def is_empty(self) -> bool:
-        """Nothing waits to be sent; cheaper than ``not lag``."""
+        """Say whether nothing waits to be sent; cheaper than ``not lag``."""
         if len(self._lanes) == 1:  # the hot path
-            return self.replies.is_empty
-        return all(lane.is_empty for lane in self._lanes)
+            return self.replies.is_empty()
+        return all(lane.is_empty() for lane in self._lanes)
 
     @property
     def queued_bytes(self) -> int:

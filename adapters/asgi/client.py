@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from broker import Broker
@@ -16,7 +17,7 @@ from broker.client_protocol import ClientProtocol
 
 from .client_http import CONNECT, EVENTS, LINES, Framing, StreamEndpoint
 from .emulation import Emulation
-from .websocket import open_session
+from .websocket import DirectWebSocket, open_session
 
 __all__ = ("client_endpoint", "client_routes", "one_way_endpoint")
 
@@ -73,6 +74,16 @@ def one_way_endpoint(
     return endpoint
 
 
+class _Direct:
+    """The same endpoint as an ASGI application, with one layer less for each frame."""
+
+    def __init__(self, endpoint: Callable[[WebSocket], Awaitable[None]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(DirectWebSocket(scope, receive, send))
+
+
 def client_routes(
     broker: Broker,
     protocol: ClientProtocol,
@@ -111,9 +122,12 @@ def client_routes(
 
     return [
         WebSocketRoute(
-            f"{path}/websocket", client_endpoint(broker, protocol, protobuf=protobuf)
+            f"{path}/websocket",
+            _Direct(client_endpoint(broker, protocol, protobuf=protobuf)),
         ),
-        WebSocketRoute(f"{path}/uni_websocket", one_way_endpoint(broker, protocol)),
+        WebSocketRoute(
+            f"{path}/uni_websocket", _Direct(one_way_endpoint(broker, protocol))
+        ),
         stream("http_stream", LINES, "POST"),
         stream("sse", EVENTS, "GET", "POST"),
         stream("uni_http_stream", LINES, "POST"),

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import anyio
 from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from broker import (
@@ -33,6 +34,7 @@ from broker.wire import PLAIN, WireFormat
 from .connecting import connect_request, denial
 
 __all__ = (
+    "DirectWebSocket",
     "Refusal",
     "Refused",
     "WebSocketTransport",
@@ -54,6 +56,21 @@ class Refused(Exception):
     """
 
 
+class DirectWebSocket(WebSocket):
+    """A WebSocket whose frames the transport sends past Starlette.
+
+    Its checks of what may be sent when take four hundredths of a delivery, and sessions
+    send frames only between accept and close.
+
+    Attributes:
+        direct_send: as the server, or what is between, has given it.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self.direct_send = send
+
+
 class WebSocketTransport:
     """An accepted WebSocket, for the core. It holds no queue and decides nothing.
 
@@ -61,11 +78,14 @@ class WebSocketTransport:
         first: a frame that has come with the handshake.
     """
 
-    __slots__ = ("_first", "_websocket")
+    __slots__ = ("_first", "_send", "_websocket")
 
     def __init__(self, websocket: WebSocket, first: Payload | None = None) -> None:
         self._websocket = websocket
         self._first = first
+        self._send: Send = websocket.send
+        if isinstance(websocket, DirectWebSocket):
+            self._send = websocket.direct_send
 
     async def receive(self) -> Payload:
         """Return the next frame; see ``broker.Transport``."""
@@ -87,7 +107,7 @@ class WebSocketTransport:
         # makes a WebSocketDisconnect; RuntimeError (uvicorn); Exception (daphne);
         # most say nothing at all.
         try:
-            await self._websocket.send({"type": "websocket.send", kind: frame})
+            await self._send({"type": "websocket.send", kind: frame})
         except Exception as error:
             raise TransportClosed(f"send failed: {error!r}") from error
 

@@ -34,7 +34,6 @@ class FifoOutbox(Outbox):
     def __len__(self) -> int:
         return len(self._items) + len(self._lost_first) + len(self._lost_last)
 
-    @property
     def is_empty(self) -> bool:
         # Without room there are losses, and so there is something to tell.
         return not self._items and bool(self._room)

@@ -83,9 +83,8 @@ class Outbox(ABC):
     def __len__(self) -> int:
         """Return how many items wait, gaps included."""
 
-    @property
     def is_empty(self) -> bool:
-        """Nothing waits, not even a gap."""
+        """Say whether nothing waits, not even a gap."""
         return not len(self)
 
     @abstractmethod
@@ -111,7 +110,7 @@ class Outbox(ABC):
 
     def poll(self) -> Item | None:
         """Remove and return the oldest item, or None if there is none."""
-        return None if self.is_empty else self.take()
+        return None if self.is_empty() else self.take()
 
     def take_all(self) -> list[Item]:
         """Remove and return everything that waits, oldest first."""

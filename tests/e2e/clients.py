@@ -16,13 +16,13 @@ from tests.serving import PATIENCE_S, Server, wait_until
 
 __all__ = (
     "handshake",
-    "is_at_rest",
     "listen",
     "raw_client",
     "reset",
     "resting",
     "text_frame",
     "vitals",
+    "wait_at_rest",
     "wait_sessions",
 )
 
@@ -43,14 +43,22 @@ def resting(server: Server) -> dict[str, Any]:
     return {name: min(each[name] for each in several) for name in OF_THE_PROCESS}
 
 
-def is_at_rest(server: Server, before: dict[str, Any]) -> bool:
-    """Say whether nothing is left of any client."""
+def remains(server: Server, before: dict[str, Any]) -> dict[str, Any]:
+    """Return what is left of clients, {name: how much}; empty when all is gone."""
     now = vitals(server)
-    return all(now[name] <= before[name] for name in OF_THE_PROCESS) and not any(
-        numbers[name]
-        for numbers in (now, now["quiet"], now["small"])
-        for name in OF_A_BROKER
-    )
+    more = {name: now[name] - before[name] for name in OF_THE_PROCESS}
+    for broker in ("ours", "quiet", "small"):
+        numbers = now if broker == "ours" else now[broker]
+        more |= {f"{name} of {broker}": numbers[name] for name in OF_A_BROKER}
+    return {name: many for name, many in more.items() if many > 0}
+
+
+def wait_at_rest(server: Server, before: dict[str, Any]) -> None:
+    """Wait until nothing is left of any client; fails with what is."""
+    try:
+        wait_until(lambda: not remains(server, before))
+    except TimeoutError:
+        raise AssertionError(f"left: {remains(server, before)}") from None
 
 
 def handshake(path: str) -> bytes:

@@ -18,13 +18,13 @@ from websockets.sync.client import ClientConnection, connect
 from tests.e2e.app import limits
 from tests.e2e.clients import (
     handshake,
-    is_at_rest,
     listen,
     raw_client,
     reset,
     resting,
     text_frame,
     vitals,
+    wait_at_rest,
     wait_sessions,
 )
 from tests.e2e.conftest import USER_TIMEOUT_S
@@ -90,7 +90,7 @@ def witnessed(server: Server, lost_files: int = 0) -> Iterator[None]:
             stop.set()
         slowest_s = max(talking.result())
     assert slowest_s < PROMPTLY_S
-    wait_until(lambda: is_at_rest(server, before))
+    wait_at_rest(server, before)
 
 
 def talk(server: Server, stop: threading.Event) -> list[float]:
@@ -294,7 +294,9 @@ def test_a_delay_changes_no_order(server: Server, proxy: FaultProxy) -> None:
         assert [other.recv(timeout=PROMPTLY_S) for _ in texts] == texts
 
 
-@on_all
+# Not granian 2.8: about one close in a hundred that the server begins goes out without
+# its code, or never, when the application has just stopped to receive.
+@pytest.mark.parametrize("server", [*SERVED, "uvicorn"], indirect=True)
 def test_silence_ends_a_session(server: Server, proxy: FaultProxy) -> None:
     """Who hears nothing of it, because it is half-open, as well as who does."""
     rest = resting(server)
@@ -374,7 +376,7 @@ def all_hear(server: Server, to: str) -> bool:
         heard = reading.result()  # it is stuck as long as they read
         reset(stuck)
         publishing.result()
-    wait_until(lambda: is_at_rest(server, before))
+    wait_at_rest(server, before)
     return order(heard) == [list(range(messages))] * CROWD
 
 

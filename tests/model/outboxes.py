@@ -135,7 +135,7 @@ class Reader:
         assert outbox.size_bytes == sum(message.size_bytes for message in self.kept)
         assert self.fits(self.kept)
         assert waiting + self.gaps <= len(outbox) <= 2 * self.bounds.max_messages
-        assert bool(len(outbox)) == bool(waiting or self.gaps) != outbox.is_empty
+        assert bool(len(outbox)) == bool(waiting or self.gaps) != outbox.is_empty()
         assert outbox.dropped == self.dropped
         assert outbox.told == self.told
         assert self.handed == self.taken + self.dropped + waiting + self.refused

@@ -50,7 +50,7 @@ def test_nothing_can_be_taken_from_an_empty_outbox(overflow: Overflow) -> None:
         outbox.take()
     assert outbox.take_all() == []
     assert outbox.poll() is None
-    assert outbox.is_empty
+    assert outbox.is_empty()
     assert len(outbox) == 0
 
 
