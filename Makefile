@@ -1,7 +1,7 @@
 # make serve   the chat server on http://127.0.0.1:8000
 # make test    everything, with branch coverage
 # make check   format, lint, types
-# make bench   the benchmarks, into docs/benchmarks.md; twenty minutes
+# make bench   the benchmarks, into docs/benchmarks-*.md; half an hour
 # Each does its own set-up, on a machine that has Python 3.11 or newer and nothing else.
 
 PYTHON ?= python3

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import backplanes, in_process, over_hypercorn, protocol, report
+from . import backplanes, in_process, over_hypercorn, protocol, report, scale
 from .results import Outcome
 from .rig import Size
 
@@ -16,10 +16,17 @@ FULL: dict[str, Callable[[], Outcome]] = {
     "in_process": in_process.run,
     "over_hypercorn": over_hypercorn.run,
     "protocol": protocol.run,
+    "scale": scale.run,
     "backplanes": backplanes.run,
 }
-# A page of their own for those that one may want to run on their own.
-PAGES = {"backplanes": "backplane-benchmarks"}
+# Each has a page of its own: one may be run again without the others.
+PAGES = {
+    "in_process": "benchmarks-in-process",
+    "over_hypercorn": "benchmarks-hypercorn",
+    "protocol": "benchmarks-protocol",
+    "scale": "benchmarks-scale",
+    "backplanes": "benchmarks-backplanes",
+}
 # Enough to see that everything runs; no figure of it means anything.
 QUICK: dict[str, Callable[[], Outcome]] = {
     "in_process": lambda: in_process.run(
@@ -37,6 +44,18 @@ QUICK: dict[str, Callable[[], Outcome]] = {
     ),
     "protocol": lambda: protocol.run(
         Size(loops=("asyncio",), clients=20, runs=1, paced=6, burst=50, idle=50)
+    ),
+    "scale": lambda: scale.run(
+        scale.Size(
+            subscribers=(5, 20),
+            topics=(1, 10),
+            patterns=(0, 10),
+            counted=100,
+            runs=1,
+            turn_s=0.01,
+            deliveries=100,
+            rigs=("asyncio",),
+        )
     ),
     "backplanes": lambda: backplanes.run(
         backplanes.Size(
@@ -63,33 +82,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print only the figures")
     given = parser.parse_args()
     programs = QUICK if given.quick else FULL
-    start = time.perf_counter()
-    pages: dict[str, list[Outcome]] = {}
-    for name in programs:
-        if given.only in (None, name):
-            page = pages.setdefault(PAGES.get(name, "benchmarks"), [])
-            page.append(programs[name]())
-    words = [
-        "python -m benchmarks",
-        "--quick" if given.quick else "",
-        f"--only {given.only}" if given.only else "",
-        f"--output {given.output.name}" if given.output else "",
-    ]
-    command = " ".join(filter(None, words))
+    chosen = [name for name in programs if given.only in (None, name)]
     runs = 1 if given.quick else Size().runs
-    if given.json:
-        figures: dict[str, list[float]] = {}
-        for outcomes in pages.values():
-            for outcome in outcomes:
-                figures |= outcome.figures
-        print(json.dumps(figures))
-        return
-    for name, outcomes in pages.items():
-        if given.output:
-            path = report.write(outcomes, given.output, command, runs, name)
+    figures: dict[str, list[float]] = {}
+    for name in chosen:
+        start = time.perf_counter()
+        outcome = programs[name]()
+        figures |= outcome.figures
+        if given.json:
+            continue
+        quick = " --quick" if given.quick else ""
+        command = f"python -m benchmarks{quick} --only {name}"
+        if given.output:  # at once: what comes after it may fail
+            path = report.write(outcome, given.output, command, runs, PAGES[name])
             print(f"{path}: {time.perf_counter() - start:.0f} s")
         else:
-            print(report.render(outcomes, command, runs, name))
+            print(report.render(outcome, command, runs, PAGES[name]))
+    if given.json:
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

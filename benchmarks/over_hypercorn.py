@@ -237,12 +237,11 @@ def fate(results: Sequence[Result]) -> str:
 PROSE = {
     "paced": (
         "{clients} clients, messages of 128 bytes. One of the clients says something "
-        "and says the next thing when all have heard it: the tutorial's chat. Ours "
-        "wakes a writer for each delivery, and the loop does not."
+        "and says the next thing when all have heard it: the tutorial's chat."
     ),
     "burst": (
         "{clients} clients, messages of 128 bytes. An HTTP request has the server "
-        "publish many in a row; then the writers have several messages to take at once."
+        "publish many in a row."
     ),
 }
 STALL_PROSE = (

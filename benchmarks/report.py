@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from os import cpu_count
@@ -31,8 +31,11 @@ PACKAGES = (
     "nats-py",
 )
 TITLES = {
-    "benchmarks": "Benchmarks",
-    "backplane-benchmarks": "Benchmarks of the backplanes",
+    "benchmarks-in-process": "Benchmarks in one process",
+    "benchmarks-hypercorn": "Benchmarks over hypercorn",
+    "benchmarks-protocol": "Benchmarks of the Centrifuge protocol",
+    "benchmarks-scale": "Benchmarks of scale",
+    "benchmarks-backplanes": "Benchmarks of the backplanes",
 }
 INTRODUCTION = """\
 # {title}
@@ -51,21 +54,18 @@ the lowest and the highest in parentheses.
 """
 
 
-def write(
-    outcomes: Sequence[Outcome], folder: Path, command: str, runs: int, name: str
-) -> Path:
+def write(outcome: Outcome, folder: Path, command: str, runs: int, name: str) -> Path:
     """Write a page and its plots into a folder, and return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    for outcome in outcomes:
-        for chart in outcome.charts:
-            path = folder / f"{chart.name}.svg"
-            path.write_text(draw(chart), encoding="utf-8")
+    for chart in outcome.charts:
+        path = folder / f"{chart.name}.svg"
+        path.write_text(draw(chart), encoding="utf-8")
     path = folder / f"{name}.md"
-    path.write_text(render(outcomes, command, runs, name), encoding="utf-8")
+    path.write_text(render(outcome, command, runs, name), encoding="utf-8")
     return path
 
 
-def render(outcomes: Sequence[Outcome], command: str, runs: int, name: str) -> str:
+def render(outcome: Outcome, command: str, runs: int, name: str) -> str:
     """Return the page."""
     page = [
         INTRODUCTION.format(
@@ -78,18 +78,16 @@ def render(outcomes: Sequence[Outcome], command: str, runs: int, name: str) -> s
             packages=", ".join(packages()),
         )
     ]
-    page += [f"{each}\n" for outcome in outcomes for each in outcome.notes]
-    verdicts = [each for outcome in outcomes for each in outcome.verdicts]
-    if verdicts:
-        page.append(targets(verdicts))
-    for outcome in outcomes:
-        plots = {chart.title.split(":")[0]: chart for chart in outcome.charts}
-        for section in outcome.sections:
-            page.append(f"## {section.title}\n\n{section.prose}\n")
-            if section.title in plots:
-                chart = plots[section.title]
-                page.append(f"![{chart.title}]({chart.name}.svg)\n")
-            page.append(table(section))
+    page += [f"{each}\n" for each in outcome.notes]
+    if outcome.verdicts:
+        page.append(targets(outcome.verdicts))
+    plots = {chart.title.split(":")[0]: chart for chart in outcome.charts}
+    for section in outcome.sections:
+        page.append(f"## {section.title}\n\n{section.prose}\n")
+        if section.title in plots:
+            chart = plots[section.title]
+            page.append(f"![{chart.title}]({chart.name}.svg)\n")
+        page.append(table(section))
     return "\n".join(page)
 
 

@@ -10,7 +10,6 @@ from .asking import AskingReader
 from .core import Core
 from .ending import Ending, EndKind
 from .errors import SessionEnded
-from .joining import JoiningWriter
 from .message import Gap, Message, Payload, Share, size_of
 from .reading import Reader
 from .state.deadlines import Deadlines
@@ -67,10 +66,7 @@ class Actor:
         self._ended: anyio.Event | None = None  # set when it has ended
         self._core = core
         self._on_end = on_end
-        # Where frames are joined, they go out by tasks that many share, and the handler
-        # answers at once as a rule: so no task has to wait for each of the two.
-        is_shared = wire.join is not None
-        self.writer = (JoiningWriter if is_shared else Writer)(
+        self.writer = Writer(
             core,
             transport,
             owner_id=owner_id,
@@ -78,7 +74,9 @@ class Actor:
             on_gap=on_gap,
             on_end=self.end,
         )
-        self.reader = (AskingReader if is_shared else Reader)(
+        # A protocol's handler answers at once as a rule: so no task has to wait for the
+        # client besides. Of anybody else's nothing is known.
+        self.reader = (Reader if wire.join is None else AskingReader)(
             core,
             transport,
             owner_id=owner_id,

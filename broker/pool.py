@@ -55,6 +55,11 @@ class SenderPool:
         self._is_called = False
 
     @property
+    def resting(self) -> int:
+        """Tasks that wait until they are needed again."""
+        return self._resting
+
+    @property
     def is_busy(self) -> bool:
         """Somebody waits for a turn."""
         return bool(self._ready)

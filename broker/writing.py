@@ -1,4 +1,4 @@
-"""What goes out to one client: its queues, and the one that sends."""
+"""What goes out to one client: its queues, and how they are sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .framing import Frame, Framer
 from .message import Gap
 from .subscriber import Subscriber
 from .transport import Transport
-from .wakeup import Alarm, Wakeup
 from .wire import WireFormat
 
 __all__ = ("Writer",)
@@ -28,7 +27,9 @@ logger = logging.getLogger("broker")
 class Writer:
     """Sends one client its frames, and says goodbye; nobody else does.
 
-    This one has a task of its own for that.
+    While the session goes on, a task that many share sends, in turns; where frames are
+    joined, when the batcher says. From its end on a task of the session does, once a
+    send that is under way is over.
 
     Args:
         owner_id: of the session.
@@ -45,21 +46,26 @@ class Writer:
             where frames are joined.
         is_sending: a frame is being sent.
         sent: frames sent so far.
+        armed: nothing waits or is being sent, and no turn of this one is to come.
     """
 
     __slots__ = (
-        "_alarm",
+        "_batcher",
         "_core",
         "_deadline",
         "_ending",
+        "_is_broken",
+        "_is_free",
         "_lanes",
         "_on_end",
         "_owner_id",
         "_scope",
+        "_sending",
+        "_tasks",
         "_transport",
         "_turn",
-        "_wakeup",
         "_wire",
+        "armed",
         "delay_s",
         "framer",
         "is_held",
@@ -83,15 +89,20 @@ class Writer:
         self.delay_s = 0.0
         self.is_sending = False
         self.sent = 0
+        self.armed = True
         self._core = core
+        self._batcher = core.batcher
         self._transport = transport
         self._owner_id = owner_id
         self._wire = wire
         self._on_end = on_end
         self._ending: Ending | None = None
-        self._scope: anyio.CancelScope | None = None  # of its task
         self._deadline = math.inf
-        self._alarm = self._make_alarm()
+        self._tasks: TaskGroup | None = None
+        self._scope: anyio.CancelScope | None = None  # of the task that says goodbye
+        self._sending: anyio.CancelScope | None = None  # of the shared task
+        self._is_free: anyio.Event | None = None  # set when that has let go
+        self._is_broken = False  # part of a frame may be out
         self.replies = self._make_lane(Overflow.DISCONNECT)
         # One outbox per policy in use; as a rule there is but one.
         self._lanes: tuple[Subscriber, ...] = (self.replies,)
@@ -123,13 +134,21 @@ class Writer:
         return lane
 
     def begin(self, tasks: TaskGroup) -> None:
-        """Send from now on; ``tasks`` are the session's, which outlive this."""
-        tasks.start_soon(self.run, name="broker: session writer")
+        """Be able to say goodbye; ``tasks`` are the session's, which outlive this."""
+        self._tasks = tasks
+        if self._ending is not None:
+            self._say_goodbye(tasks)
+
+    def notify(self) -> None:
+        """Have a turn, with all others. Never blocks."""
+        if self.armed:
+            self.armed = False
+            self._call()
 
     def release(self) -> None:
         """Send again what waits."""
         self.is_held = False
-        self._alarm.notify()
+        self.notify()
 
     def end(self, ending: Ending, deadline: float, *, flush: bool) -> None:
         """Have the client told, after what waits if that is to be. Never blocks.
@@ -137,14 +156,14 @@ class Writer:
         Args:
             deadline: when to wait for the client no longer (s, monotonic).
         """
+        self.armed = False  # no more turns
         self._ending = ending
         if not flush or self.is_held:
             # What is held back is of no use without what was to come before it.
             self._clear()
         self._deadline = deadline
-        if self._scope is not None:
-            self._scope.deadline = deadline
-        self._alarm.notify()
+        if self._tasks is not None:
+            self._say_goodbye(self._tasks)
 
     def cut(self) -> None:
         """Wait for the client no longer; only once it has ended."""
@@ -154,48 +173,97 @@ class Writer:
 
     def close(self) -> None:
         """Free everything; nothing sends any more."""
+        self._tasks = None
         self._clear()
-        self._alarm.close()
 
-    async def run(self) -> None:
-        """Send what waits until the end, then close.
+    async def send_one(self, scope: anyio.CancelScope) -> bool:
+        """Send a frame, if there is one; see ``Sender``."""
+        if self._ending is not None:
+            return True
+        try:
+            frame = self._take()
+            if frame is None:
+                self.armed = True
+                return True
+            self._sending = scope
+            self.is_sending = True
+            await self._transport.send(frame[0])
+        except Exception as error:  # noqa: BLE001 # logged, and ends the session
+            self._is_broken = True
+            self._fail(error)
+        except anyio.get_cancelled_exc_class():
+            self._is_broken = True
+            self._on_end(Ending.of(EndKind.INTERNAL_ERROR))  # unless it has ended
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # by who sees this client off, or with the broker
+            # Somewhere below, which is this client's bad luck, and would end the pool.
+            logger.exception("session %a: send was cancelled", self._owner_id)
+        else:
+            self._note_sent(frame)
+            if self.is_empty():
+                self.armed = True
+            else:
+                self._call()
+        finally:
+            self._sending = None
+            if self._is_free is not None:
+                self._is_free.set()
+        return self._is_free is None
+
+    def _call(self) -> None:
+        """Have a turn; at once, if there is no more to be joined by waiting."""
+        wire = self._wire
+        # A send lets publishers run: what they have published meanwhile would go out
+        # a message at a time.
+        if wire.join is not None and self.lag < wire.max_joined:
+            self._batcher.hold(self, self.delay_s)
+        else:
+            self._batcher.hurry(self)
+
+    def _say_goodbye(self, tasks: TaskGroup) -> None:
+        tasks.start_soon(self._finish, name="broker: session writer")
+
+    async def _finish(self) -> None:
+        """Send what waits, then close.
 
         A send that was cancelled leaves the connection broken: nothing follows it.
         """
+        assert self._ending is not None
         with anyio.CancelScope(deadline=self._deadline) as self._scope:
             try:
-                if await self._send_all():
-                    assert self._ending is not None
+                await self._wait_free()
+                if self._is_broken:
+                    return
+                while (frame := self._take()) is not None:
+                    self.is_sending = True
+                    await self._transport.send(frame[0])
+                    self._note_sent(frame)
+                if self._ending.kind is not EndKind.CLIENT_LEFT:
                     await self._transport.close(*self._wire.close(self._ending))
             except Exception as error:  # noqa: BLE001 # logged, and ends the session
                 self._fail(error)
 
-    async def _send_all(self) -> bool:
-        """Send until the end; returns whether anybody is there to be told of it."""
-        send = self._transport.send
-        while True:
-            frame = self._take()
-            if frame is not None:
-                self.is_sending = True
-                await send(frame[0])
-                self._note_sent(frame)
-            elif self._ending is not None:
-                return self._ending.kind is not EndKind.CLIENT_LEFT
-            else:
-                await self._wakeup.wait()
+    async def _wait_free(self) -> None:
+        """Wait until the shared task has let go, and see to it when cancelled."""
+        if self._sending is None:
+            return
+        self._is_free = anyio.Event()
+        try:
+            await self._is_free.wait()
+        finally:
+            if self._sending is not None:
+                self._sending.cancel()
+                with anyio.move_on_after(self._core.limits.grace_s, shield=True):
+                    await self._is_free.wait()
 
     def _make_lane(self, overflow: Overflow) -> Subscriber:
         return Subscriber(
             self._owner_id,
             self._core.outbox(overflow),
-            self._alarm,
+            self,
             self._core.counters,
             self._fall_behind,
         )
-
-    def _make_alarm(self) -> Alarm:
-        self._wakeup = Wakeup()  # of this one's task
-        return self._wakeup
 
     def _take(self) -> Frame | None:
         """Return the next frame, if one is to go out; the lanes take turns."""

@@ -45,7 +45,6 @@ RUNTIME = {
     "driver",
     "framing",
     "hooks",
-    "joining",
     "memory",
     "nodes",
     "orders",

@@ -10,7 +10,7 @@ __all__ = ("THRESHOLDS", "tuned_collector")
 
 # Cancel scopes are reference cycles, and with the default thresholds full collections,
 # each of which walks all connections, take a third of the throughput on trio:
-# docs/benchmarks.md.
+# docs/benchmarks-hypercorn.md.
 THRESHOLDS = (100_000, 50, 50)
 
 

@@ -51,7 +51,7 @@ def test_in_process() -> None:
 def test_over_hypercorn(tmp_path: Path) -> None:
     """The report is written, and only the naive loop freezes for a stalled client."""
     run("--only", "over_hypercorn", "--output", str(tmp_path))
-    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    page = (tmp_path / "benchmarks-hypercorn.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     stalled = {row[2]: row[4] for row in rows if row[1:2] == ["asyncio"] and "1" in row}
     assert stalled["asgi-broker"] == "all"

@@ -132,6 +132,9 @@ async def vitals(_: Request) -> JSONResponse:
         numbers["tasks"] = trio.lowlevel.current_statistics().tasks_living
     else:
         numbers["tasks"] = len(asyncio.all_tasks())
+    # Not those that the brokers keep for the next send: a bounded number.
+    pools = [each._core().batcher._pool for each in brokers.values()]
+    numbers["tasks"] -= sum(each.resting for each in pools)
     numbers["files"] = len(os.listdir("/proc/self/fd"))
     return JSONResponse(numbers)
 
