@@ -1,57 +1,78 @@
-"""The ``broker`` command."""
+"""The ``broker`` command: finds its subcommands, and says which extra one needs."""
 
 from __future__ import annotations
 
-import logging
-import sys
+from importlib import import_module
 from importlib.metadata import version
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-try:  # what the modules below import, so that a missing one is named here
+try:
     import click
-    import google.protobuf  # noqa: F401
-    import hypercorn  # noqa: F401
-    import prometheus_client  # noqa: F401
-    import pythonjsonlogger  # noqa: F401
-    import starlette  # noqa: F401
-    import trio  # noqa: F401
 except ModuleNotFoundError as error:
     raise SystemExit(
         "the broker command needs the server's packages: "
         "pip install 'asgi-broker[server]'"
     ) from error
 
-from adapters.cli_migrate import migrate
-from adapters.cli_settings import (
-    HYPERCORN_FILE,
-    config_option,
-    existing,
-    hypercorn_option,
-    load,
-    server_flags,
-)
-from adapters.cli_tokens import token
-from adapters.hosting.backplane import joins_processes, make_backplane, reach
-from adapters.hosting.listeners import (
-    ListenError,
-    SocketOptions,
-    listen,
-    worker_binds,
-)
-from adapters.hosting.settings import Loaded, ServerSettings
-from adapters.hosting.supervisor import supervise
-from adapters.hosting.worker import EXIT_FAILURE, Job, run_on, run_worker
-from adapters.observability.logs import configure_logging
-from broker import BackplaneError
-
 __all__ = ("main",)
 
-logger = logging.getLogger("broker.hosting")
+
+class Subcommand(NamedTuple):
+    """Where a subcommand is, and what it needs.
+
+    Attributes:
+        extra: of this distribution, that brings the packages it imports.
+    """
+
+    module: str
+    name: str
+    extra: str
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+SUBCOMMANDS = {
+    "bench": Subcommand("adapters.cli_bench", "bench", "loadtest"),
+    "check-config": Subcommand("adapters.cli_serve", "check_config", "server"),
+    "migrate": Subcommand("adapters.cli_migrate", "migrate", "server"),
+    "serve": Subcommand("adapters.cli_serve", "serve", "server"),
+    "token": Subcommand("adapters.cli_tokens", "token", "server"),
+}
+
+
+class Commands(click.Group):
+    """Imports a subcommand when it is asked for: each extra brings its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, name, extra = SUBCOMMANDS[cmd_name]
+        try:
+            found: click.Command = getattr(import_module(module), name)
+        except (ModuleNotFoundError, SystemExit) as error:
+            return missing(cmd_name, extra, error)
+        return found
+
+
+def missing(name: str, extra: str, error: BaseException) -> click.Command:
+    """Return a command that says what to install, whatever it is given."""
+    needs = f"needs pip install 'asgi-broker[{extra}]'"
+
+    def say(arguments: tuple[str, ...]) -> None:
+        raise SystemExit(f"broker {name} {needs} ({error})")
+
+    return click.Command(
+        name,
+        callback=say,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        help=f"Not installed: it {needs}.",
+        add_help_option=False,
+    )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("asgi-broker"), package_name="asgi-broker")
 def main() -> None:
     """Real-time messages over WebSockets.
@@ -60,107 +81,6 @@ def main() -> None:
     Exit codes: 0 stopped as asked; 1 failed, or did not stop in time;
     2 wrong options or settings. A second signal ends it at once.
     """
-
-
-@main.command()
-@click.argument("application", required=False)
-@click.option("--broker", help="The broker in APPLICATION, as module:name.")
-@click.option(
-    "--allow-split",
-    is_flag=True,
-    help="Serve with several workers although they do not reach each other.",
-)
-@config_option
-@hypercorn_option
-@server_flags
-def serve(
-    application: str | None,
-    broker: str | None,
-    allow_split: bool,
-    config: Path | None,
-    hypercorn: Path | None,
-    **flags: Any,
-) -> None:
-    """Serve APPLICATION (module:name), or the chat that comes with the broker."""
-    hypercorn_file = existing(hypercorn, HYPERCORN_FILE)
-    loaded = load(config, hypercorn_file, flags)
-    server = loaded.settings.server
-    configure_logging(format=server.log_format, level=server.log_level)
-    if application is None:
-        _see_to_the_backplane(server, allow_split=allow_split)
-    else:
-        _warn_of_settings_for_the_own_application(loaded)
-    options = SocketOptions(
-        user_timeout_s=server.user_timeout_s,
-        notsent_lowat_bytes=server.notsent_lowat_bytes,
-        keepalive_s=server.keepalive_s,
-    )
-    job = Job(
-        settings=loaded.settings,
-        hypercorn_file=hypercorn_file,
-        app=application,
-        broker=broker,
-        allow_split=allow_split,
-    )
-    try:
-        sockets = listen(server.bind, options)
-        own = [listen([bind], options) for bind in worker_binds(server)]
-    except ListenError as error:
-        logger.error("%s", error)  # noqa: TRY400 # no bug of ours
-        sys.exit(EXIT_FAILURE)
-    if server.workers > 1:
-        sys.exit(supervise(job, sockets, own))
-    sys.exit(run_worker(job, [*sockets, *chain.from_iterable(own)]))
-
-
-@main.command()
-@config_option
-@hypercorn_option
-@server_flags
-def check_config(config: Path | None, hypercorn: Path | None, **flags: Any) -> None:
-    """Print the effective settings, and where each comes from."""
-    rows = load(config, existing(hypercorn, HYPERCORN_FILE), flags).rows()
-    width = max(len(f"{key} = {value}") for key, value, _ in rows)
-    for key, value, source in rows:
-        click.echo(f"{f'{key} = {value}':<{min(width, 60)}}  # {source}")
-
-
-main.add_command(migrate)
-main.add_command(token)
-
-
-def _see_to_the_backplane(server: ServerSettings, *, allow_split: bool) -> None:
-    """Refuse workers that do not reach each other, and wait for what joins them."""
-    backplane = make_backplane(server)
-    if not joins_processes(backplane):
-        if server.workers > 1 and not allow_split:
-            raise click.UsageError(
-                f"{server.workers} workers without a backplane would be "
-                f"{server.workers} separate chats. Join them with --backplane URL, "
-                "such as redis://localhost:6379/0, use --workers 1, or --allow-split "
-                "if that is what you want."
-            )
-        return
-    try:
-        # Before the workers start: one line says it, and nobody is let in meanwhile.
-        run_on("trio" if server.loop == "trio" else "asyncio", reach, backplane)
-    except BackplaneError as error:
-        logger.error("the backplane: %s", error)  # noqa: TRY400 # no bug of ours
-        sys.exit(EXIT_FAILURE)
-
-
-def _warn_of_settings_for_the_own_application(loaded: Loaded) -> None:
-    sections = {
-        key.split(".")[0].split("[")[0]
-        for key, source in loaded.sources.items()
-        if source != "default"
-    }
-    for section in sorted(sections & {"access", "api", "client", "limits", "topics"}):
-        logger.warning(
-            "[%s] is for the chat that comes with the broker: your application makes "
-            "its own Broker, and may use adapters.hosting.settings.load_settings",
-            section,
-        )
 
 
 if __name__ == "__main__":

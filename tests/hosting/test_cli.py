@@ -463,25 +463,47 @@ def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "click",
-        "hypercorn",
-        "prometheus_client",
-        "pythonjsonlogger",
-        "starlette",
-        "trio",
-    ],
-)
-def test_packages_that_are_missing(module: str) -> None:
-    failed = without(module, "--help")
+def test_without_click() -> None:
+    failed = without("click", "--help")
     assert failed.returncode == 1
     assert failed.stderr == (
         "the broker command needs the server's packages: "
         "pip install 'asgi-broker[server]'\n"
     )
     assert failed.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "arguments"),
+    [
+        ("google.protobuf", "server", ["serve", "--loop", "trio"]),
+        ("hypercorn", "server", ["serve", "--workers", "2"]),
+        ("picows", "loadtest", ["bench", "ws://127.0.0.1:9/", "--help"]),
+        ("prometheus_client", "server", ["serve"]),
+        ("pythonjsonlogger", "server", ["check-config"]),
+        ("starlette", "server", ["serve", "app:app"]),
+        ("trio", "server", ["serve"]),
+    ],
+)
+def test_packages_that_are_missing(
+    module: str, extra: str, arguments: list[str]
+) -> None:
+    """The extra is named, whatever was asked; other commands are not in the way."""
+    failed = without(module, *arguments)
+    assert failed.returncode == 1
+    (line,) = failed.stderr.splitlines()
+    needs = f"broker {arguments[0]} needs pip install 'asgi-broker[{extra}]' ("
+    assert line.startswith(needs)
+    assert failed.stdout == ""
+
+
+def test_help_without_an_extra() -> None:
+    helped = without("picows", "--help")
+    assert helped.returncode == 0
+    assert helped.stderr == ""
+    for name in ("check-config", "migrate", "serve", "token"):
+        assert f"  {name} " in helped.stdout
+    assert "Not installed: it needs pip install" in helped.stdout
 
 
 def test_without_uvloop() -> None:
