@@ -8,7 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import backplanes, in_process, over_hypercorn, protocol, report, scale
+from . import (
+    backplanes,
+    in_process,
+    over_hypercorn,
+    overload,
+    protocol,
+    report,
+    scale,
+)
 from .results import Outcome
 from .rig import Size
 
@@ -17,6 +25,7 @@ FULL: dict[str, Callable[[], Outcome]] = {
     "over_hypercorn": over_hypercorn.run,
     "protocol": protocol.run,
     "scale": scale.run,
+    "overload": overload.run,
     "backplanes": backplanes.run,
 }
 # Each has a page of its own: one may be run again without the others.
@@ -25,6 +34,7 @@ PAGES = {
     "over_hypercorn": "benchmarks-hypercorn",
     "protocol": "benchmarks-protocol",
     "scale": "benchmarks-scale",
+    "overload": "benchmarks-overload",
     "backplanes": "benchmarks-backplanes",
 }
 # Enough to see that everything runs; no figure of it means anything.
@@ -54,7 +64,19 @@ QUICK: dict[str, Callable[[], Outcome]] = {
             runs=1,
             turn_s=0.01,
             deliveries=100,
-            rigs=("asyncio",),
+            rigs=(),
+        )
+    ),
+    "overload": lambda: overload.run(
+        overload.Size(
+            servers=(overload.PLAIN,),
+            clients=10,
+            watching=5,
+            before_s=2,
+            flood_s=2,
+            drain_s=5,
+            after_s=2,
+            try_s=0.5,
         )
     ),
     "backplanes": lambda: backplanes.run(

@@ -35,6 +35,7 @@ TITLES = {
     "benchmarks-hypercorn": "Benchmarks over hypercorn",
     "benchmarks-protocol": "Benchmarks of the Centrifuge protocol",
     "benchmarks-scale": "Benchmarks of scale",
+    "benchmarks-overload": "Benchmark of overload",
     "benchmarks-backplanes": "Benchmarks of the backplanes",
 }
 INTRODUCTION = """\

@@ -123,7 +123,7 @@ async def race(openings: Sequence[Opening], size: Size) -> list[list[float]]:
         for number in range(size.runs + 1):
             for driver, mine in zip(drivers, costs, strict=True):
                 done, elapsed = await take_turn(driver, size.turn_s)
-                # Else thousands who go back to sleep would do so in the next one's turn.
+                # Else thousands would go to sleep again in the next one's turn.
                 await anyio.wait_all_tasks_blocked()
                 if number:  # the first one warms up
                     mine.append(elapsed / done * 1e6)

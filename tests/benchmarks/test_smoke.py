@@ -75,6 +75,15 @@ def test_protocol() -> None:
 
 
 @pytest.mark.e2e
+def test_scale() -> None:
+    """More of anything is measured, and what one more takes in memory."""
+    figures: dict[str, list[float]] = json.loads(run("--only", "scale", "--json"))
+    assert all(each > 0 for runs in figures.values() for each in runs)
+    memory = [name for name in figures if name.startswith("scale/memory/")]
+    assert len(memory) == 4
+
+
+@pytest.mark.e2e
 def test_backplanes() -> None:
     """All that is published on one node arrives on the other, once, on each engine."""
     for each in ("asyncpg", "redis"):
