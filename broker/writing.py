@@ -143,7 +143,10 @@ class Writer:
         """Have a turn, with all others. Never blocks."""
         if self.armed:
             self.armed = False
-            self._call()
+            if self._wire.join is None:
+                self._batcher.hurry(self)
+            else:
+                self._batcher.hold(self, self.delay_s)
 
     def release(self) -> None:
         """Send again what waits."""
@@ -200,22 +203,20 @@ class Writer:
             logger.exception("session %a: send was cancelled", self._owner_id)
         else:
             self._note_sent(frame)
-            if self.is_empty():
-                self.armed = True
-            else:
-                self._call()
+            self._look_again()
         finally:
             self._sending = None
             if self._is_free is not None:
                 self._is_free.set()
         return self._is_free is None
 
-    def _call(self) -> None:
-        """Have a turn; at once, if there is no more to be joined by waiting."""
-        wire = self._wire
-        # A send lets publishers run: what they have published meanwhile would go out
-        # a message at a time.
-        if wire.join is not None and self.lag < wire.max_joined:
+    def _look_again(self) -> None:
+        """Have another turn, if more waits."""
+        if self.is_empty():
+            self.armed = True
+        elif self._wire.join is not None and self.lag < self._wire.max_joined:
+            # A send lets publishers run: what they have published meanwhile would go
+            # out a message at a time.
             self._batcher.hold(self, self.delay_s)
         else:
             self._batcher.hurry(self)
