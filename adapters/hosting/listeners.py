@@ -12,7 +12,7 @@ from typing import Any
 
 from .settings import ServerSettings
 
-__all__ = ("ListenError", "SocketOptions", "listen", "worker_binds")
+__all__ = ("BACKLOG", "ListenError", "SocketOptions", "listen", "worker_binds")
 
 logger = logging.getLogger("broker.hosting")
 

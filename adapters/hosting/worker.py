@@ -28,6 +28,7 @@ from adapters.hosting.collector import tuned_collector
 from adapters.hosting.deadline import ExitDeadline
 from adapters.hosting.files import raise_file_limit
 from adapters.hosting.hardening import Connections, harden
+from adapters.hosting.listeners import BACKLOG
 from adapters.hosting.proxies import ForwardedFor
 from adapters.hosting.settings import ServerSettings, Settings
 from adapters.hosting.signals import signalled, supervised
@@ -145,6 +146,10 @@ def hypercorn_config(job: Job, sockets: list[socket.socket]) -> Config:
     if job.hypercorn_file is not None:
         config = Config.from_toml(job.hypercorn_file)
     config.bind = [f"fd://{sock.detach()}" for sock in sockets]
+    if config.backlog == Config.backlog:
+        # It listens once more, with 100 of its own: in a storm of reconnects all others
+        # would wait for the kernel to try again, 1, 2, 4, … s later.
+        config.backlog = BACKLOG
     config.insecure_bind = []
     config.quic_bind = []
     config.workers = 1

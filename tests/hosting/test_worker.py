@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 
-from adapters.hosting.settings import ServerSettings
-from adapters.hosting.worker import look_at
+from adapters.hosting.listeners import BACKLOG
+from adapters.hosting.settings import ServerSettings, Settings
+from adapters.hosting.worker import Job, hypercorn_config, look_at
 from broker import Limits
 
 
@@ -35,3 +39,20 @@ def test_how_many_files_there_are(caplog: pytest.LogCaptureFixture) -> None:
         assert caplog.text == ""
     else:
         assert f"the system allows {hard} open files" in caplog.text
+
+
+@pytest.mark.parametrize(("text", "backlog"), [("", BACKLOG), ("backlog = 50\n", 50)])
+def test_how_many_may_wait_to_be_accepted(
+    text: str, backlog: int, tmp_path: Path
+) -> None:
+    """A storm of reconnects is not what hypercorn's default of 100 is for."""
+    file = tmp_path / "hypercorn.toml"
+    file.write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as held, held.dup() as given:
+        config = hypercorn_config(
+            Job(settings=Settings(), hypercorn_file=file), [given]
+        )
+        bound = config.create_sockets().insecure_sockets
+        with bound[0]:
+            assert bound[0].getsockname() == held.getsockname()
+    assert config.backlog == backlog
