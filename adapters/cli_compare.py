@@ -25,6 +25,7 @@ from adapters.loadtest.peers.serving import share_cores
 from adapters.loadtest.peers.tables import tables, write_markdown
 from adapters.loadtest.report import Report
 from adapters.loadtest.stamp import LEAST_BYTES
+from adapters.loadtest.wording import plural
 
 __all__ = ("compare_command",)
 
@@ -173,7 +174,7 @@ def compare_command(
     _show(comparison)
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(comparison)))
-    if html_file:
+    if html_file and any(trial.paced for trial in comparison.trials):
         html_file.write_text(_page(comparison), encoding="utf-8")
     if markdown_file:
         write_markdown(comparison, markdown_file, _facts(comparison))
@@ -239,11 +240,10 @@ def _show(comparison: Comparison) -> None:
 
 
 def _facts(comparison: Comparison) -> list[str]:
-    rounds = comparison.setup.rounds
     minutes = comparison.seconds / 60
-    facts = [
-        f"{comparison.started}: {rounds} round{'s'[: rounds - 1]} in {minutes:.0f} min",
-    ]
+    started = datetime.fromisoformat(comparison.started)
+    rounds = plural(comparison.setup.rounds, "round", "rounds")
+    facts = [f"{started:%Y-%m-%d %H:%M} UTC, {rounds} in {minutes:.0f} min"]
     report = next((each.paced for each in comparison.trials if each.paced), None)
     if report is not None:
         machine = report.machine

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import msgspec
 
 from adapters.loadtest.compare import Comparison, Entry, Trial
-from adapters.loadtest.latencies import Latencies
 from adapters.loadtest.report import Audience, Report
 from adapters.loadtest.wording import HEALTHY, SLOW
 
@@ -64,8 +63,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         capacity_per_s: the highest rate that it held, in deliveries (1/s).
         is_least: in some round the generator was at its end before the server.
-        p99_ms: of all rounds together, and the lowest and highest of one: a short run
-            has too few messages for it.
         cost_us: processor time per delivery, paced (µs); ``full_cost_us`` at the
             highest rate that it held.
         peak_mib: most memory, paced.
@@ -130,7 +127,7 @@ def _finding(entry: Entry, comparison: Comparison) -> Finding:
         capacity_ratio=ratio(capacity),
         is_least=any(trial.capacity and trial.capacity.is_least for trial in trials),
         p50_ms=Spread.of(_healthy(report).latency.p50_ms for report in paced),
-        p99_ms=_together(paced),
+        p99_ms=Spread.of(_healthy(report).latency.p99_ms for report in paced),
         cost_us=spread(lambda trial: _cost(trial.paced)),
         cost_ratio=ratio(lambda trial: _cost(trial.paced)),
         full_cost_us=spread(lambda trial: _cost(trial.full)),
@@ -141,15 +138,6 @@ def _finding(entry: Entry, comparison: Comparison) -> Finding:
         stalled=_stalled(slow[0]) if slow else None,
         failed=tuple(trial.failed for trial in trials if trial.failed),
     )
-
-
-def _together(reports: Sequence[Report]) -> Spread:
-    latencies = Latencies()
-    for report in reports:
-        if encoded := _healthy(report).latency.histogram:  # it has heard something
-            latencies.add(encoded)
-    each = Spread.of(_healthy(report).latency.p99_ms for report in reports)
-    return Spread(latencies.summary().p99_ms, each.lowest, each.highest, each.count)
 
 
 def _stalled(report: Report) -> Stalled:
