@@ -56,7 +56,7 @@ def few_descriptors() -> Iterator[int]:
         {"wire": Wire.SOCKETIO, "topic": "message"},
         {"token": "secret"},
         {"url": "wss://localhost", "insecure": True},
-        {"pid": os.getpid()},
+        {"pid": 1},
         {"url": "ws://[::1]:8000/", "rate_per_s": 0.2},
     ],
     ids=str,
