@@ -69,6 +69,7 @@ class SenderPool:
         """Send for as long as the block runs; then nothing is sent any more."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._call()  # who was added before is not forgotten
             try:
                 yield tasks
             finally:

@@ -1,4 +1,4 @@
-"""Few tasks send for all clients whose frames are joined, and nobody waits."""
+"""Few tasks send for all clients, and nobody waits."""
 
 from __future__ import annotations
 
@@ -173,6 +173,23 @@ async def test_who_comes_after_one_that_was_given_up_is_not() -> None:
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert served == [1, 1]
+
+
+async def test_who_comes_before_the_pool_runs_is_sent_for() -> None:
+    """A client may be there before the broker's own tasks have begun."""
+    served: list[int] = []
+
+    class Early:
+        async def send_one(self, scope: anyio.CancelScope) -> bool:
+            served.append(1)
+            return True
+
+    pool = SenderPool()
+    pool.add([Early()])
+    async with pool.running() as tasks:
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert served == [1]
 
 
 async def test_a_session_that_ends_while_it_is_sent_to() -> None:
