@@ -143,7 +143,13 @@ class Client(WSListener):
         self._parts.clear()
         try:
             is_slow = self.slowness is not None
-            await dialer.dial(self, self.url, client=self.number, is_slow=is_slow)
+            try:
+                await dialer.dial(self, self.url, client=self.number, is_slow=is_slow)
+            except ConnectError:
+                greeted = self._greeted
+                if not greeted.done() or greeted.exception() is None:
+                    raise
+                # More is known of why it has ended.
             async with asyncio.timeout(patience_s):
                 await self._greeted
         except TimeoutError:
