@@ -21,11 +21,14 @@ import uvloop
 from hypercorn.asyncio import serve as serve_asyncio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_trio
+from hypercorn.utils import UnexpectedMessageError
 
 from adapters.hosting.hardening import Connections, harden
 
 LIMIT_BYTES = 1_048_576
 STALL_BYTES = 1_000_000
+NUMBERS, PADDING = 100, 200_000
+MANY = 200_000  # sends, of which none waits
 
 seen: Counter[str] = Counter()  # what applications were told and did
 
@@ -166,6 +169,68 @@ async def filling(receive: Any, send: Any) -> None:
         group.cancel_scope.cancel()
 
 
+async def two_senders(receive: Any, send: Any) -> None:
+    """Send from two tasks at once, more than sockets and servers keep."""
+    await send({"type": "websocket.accept"})
+
+    async def send_numbers(sender: int) -> None:
+        for number in range(NUMBERS):
+            text = f"{sender} {number} "
+            message: dict[str, Any] = {"text": text}
+            if number % 2:
+                message = {"bytes": text.encode() + bytes(PADDING)}
+            await send(message | {"type": "websocket.send"})
+
+    async with anyio.create_task_group() as group:
+        for sender in range(2):
+            group.start_soon(send_numbers, sender)
+    await until_disconnected(receive)
+
+
+async def mistaken(receive: Any, send: Any) -> None:
+    """Send what is neither text nor bytes, and what has no form in UTF-8."""
+    await send({"type": "websocket.accept"})
+    for payload in (1, None, "\ud800"):
+        try:
+            await send({"type": "websocket.send", "text": payload})
+        except (TypeError, UnicodeEncodeError) as error:
+            seen[type(error).__name__] += 1
+    array = bytearray(b"mutable")
+    await send({"type": "websocket.send", "bytes": array})
+    array[:] = b"changed"
+    await send({"type": "websocket.send", "bytes": array})
+    await until_disconnected(receive)
+
+
+async def after_close(receive: Any, send: Any) -> None:
+    """Send after closing."""
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": 1000})
+    try:
+        await send({"type": "websocket.send", "text": "too late"})
+    except UnexpectedMessageError:
+        seen["too late"] += 1
+    await until_disconnected(receive)
+
+
+async def only_sends(receive: Any, send: Any) -> None:
+    """Send until another task has had a turn."""
+    await send({"type": "websocket.accept"})
+    has_run = anyio.Event()
+
+    async def run() -> None:
+        has_run.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        for _ in range(MANY):
+            await send({"type": "websocket.send", "bytes": b""})
+            if has_run.is_set():
+                seen["others ran"] += 1
+                break
+    await until_disconnected(receive)
+
+
 async def subprotocol(receive: Any, send: Any) -> None:
     """Accept what was not offered."""
     await send({"type": "websocket.accept", "subprotocol": "not offered"})
@@ -180,6 +245,10 @@ ENDPOINTS = {
     "/cancelled-natively": cancelled_natively,
     "/stalled-return": stalled_return,
     "/subprotocol": subprotocol,
+    "/two-senders": two_senders,
+    "/mistaken": mistaken,
+    "/after-close": after_close,
+    "/only-sends": only_sends,
 }
 
 

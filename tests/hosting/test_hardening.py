@@ -21,7 +21,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Opcode
 
+from tests.e2e.clients import reset
 from tests.hosting.clients import HardServer, frame, handshake, read_all, started
+from tests.hosting.server import NUMBERS, PADDING
 from tests.serving import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -159,6 +161,50 @@ def test_a_cancelled_send_cuts_the_connection(server: HardServer, path: str) -> 
 def test_returning_before_a_stalled_client_ends_it(server: HardServer) -> None:
     with server.accepted("/stalled-return", buffer_bytes=8_192) as sock:
         wait_until(lambda: is_cut(sock), PROMPTLY_S)
+
+
+def test_two_senders_keep_their_order(server: HardServer) -> None:
+    """While the socket is full and while it is not."""
+    with server.connect("/two-senders", max_size=None) as client:
+        got = [client.recv(timeout=PATIENCE_S) for _ in range(2 * NUMBERS)]
+    texts = [each if isinstance(each, str) else each.decode() for each in got]
+    for sender in "01":
+        numbers = [text.split()[1] for text in texts if text.split()[0] == sender]
+        assert numbers == [str(number) for number in range(NUMBERS)]
+    for text, payload in zip(texts, got, strict=True):
+        is_odd = int(text.split()[1]) % 2 == 1
+        assert isinstance(payload, bytes) == is_odd
+        assert (len(payload) > PADDING) == is_odd
+
+
+def test_a_payload_that_cannot_be_sent_is_an_error_of_the_application(
+    server: HardServer,
+) -> None:
+    """And nothing is sent; what may still change is sent as it is now."""
+    mistakes = server.seen("TypeError"), server.seen("UnicodeEncodeError")
+    with server.connect("/mistaken") as client:
+        assert client.recv(timeout=PATIENCE_S) == b"mutable"
+        assert client.recv(timeout=PATIENCE_S) == b"changed"
+    assert server.seen("TypeError") == mistakes[0] + 2
+    assert server.seen("UnicodeEncodeError") == mistakes[1] + 1
+
+
+def test_sending_after_close_is_an_error_of_the_application(server: HardServer) -> None:
+    """And nothing comes after the close frame."""
+    mistakes = server.seen("too late")
+    with server.accepted("/after-close") as sock:
+        assert code_in(sock.recv(4)) == 1000
+        wait_until(lambda: server.seen("too late") == mistakes + 1, PROMPTLY_S)
+        sock.sendall(frame(Opcode.CLOSE, struct.pack("!H", 1000)))
+        assert read_all(sock) == b""
+
+
+def test_who_only_sends_to_a_lost_client_lets_others_run(server: HardServer) -> None:
+    ran, told = server.seen("others ran"), server.seen("disconnected")
+    with server.accepted("/only-sends") as sock:
+        reset(sock)
+    wait_until(lambda: server.seen("disconnected") == told + 1, PROMPTLY_S)
+    assert server.seen("others ran") == ran + 1
 
 
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])

@@ -80,21 +80,27 @@ class AsyncioServer(TCPServer):
         reset_when_closed(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
 
-    async def protocol_send(self, event: Event) -> None:
-        """Send bytes, or do what the protocol says.
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes; waits while the client does not take what was sent before.
 
         Cancellation: the connection is cut, for a frame may be half sent or lost.
         """
-        if isinstance(event, RawData):
-            try:
+        transport = self.writer.transport
+        try:
+            transport.write(data)
+            if transport.get_write_buffer_size() or transport.is_closing():
                 async with self.send_lock:
-                    self.writer.write(event.data)
                     await self.writer.drain()
-            except (OSError, RuntimeError):
-                self.cut()
-            except asyncio.CancelledError:
-                self.cut()
-                raise
+        except (OSError, RuntimeError):
+            self.cut()
+        except asyncio.CancelledError:
+            self.cut()
+            raise
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes, or do what the protocol says."""
+        if isinstance(event, RawData):
+            await self.send_bytes(event.data)
         elif isinstance(event, Ending):
             self._end_in_time()
         elif isinstance(event, Closed):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import h11
 from hypercorn.events import Closed, Event, RawData
@@ -14,7 +15,16 @@ from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 
 from .pipelining import OneByOne
 
-__all__ = ("Ending", "HardenedH11", "HardenedWrapper", "StreamEnding")
+__all__ = ("Ending", "HardenedH11", "HardenedWrapper", "SendBytes", "StreamEnding")
+
+SendBytes: TypeAlias = Callable[[bytes], Awaitable[None]]
+
+
+class ByteSender(Protocol):
+    """The TCP connection, for who has no event to wrap around what it sends."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes, after all that was sent before."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,12 @@ class HardenedH11(H11Protocol):
         super().__init__(*args)
         limit = self.config.h11_max_incomplete_size
         self.connection = OneByOne(h11.SERVER, max_incomplete_event_size=limit)
+
+    @property
+    def send_bytes(self) -> SendBytes:
+        """Sends bytes to the client."""
+        server: ByteSender = self.send.__self__  # type: ignore[attr-defined] # of a bound method
+        return server.send_bytes
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Pass on what a request's stream says; a frame takes the shortest way."""

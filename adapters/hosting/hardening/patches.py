@@ -14,6 +14,7 @@ import hypercorn
 from .asyncio_server import AsyncioServer, AsyncioTaskGroup
 from .compression import BoundedDeflate
 from .connections import Connections
+from .frames import FrameMaker
 from .http import HardenedH11, HardenedWrapper
 from .trio_server import TrioServer, TrioTaskGroup
 from .websocket_stream import HardenedHandshake, HardenedStream
@@ -123,7 +124,9 @@ def harden(
         ("trio.tcp_server", "TaskGroup"): TrioTaskGroup,
         ("trio.tcp_server", "ProtocolWrapper"): HardenedWrapper,
         ("protocol", "H11Protocol"): HardenedH11,
-        ("protocol.h11", "WSStream"): partial(HardenedStream, max_message_bytes),
+        ("protocol.h11", "WSStream"): partial(
+            HardenedStream, max_message_bytes, FrameMaker()
+        ),
         ("protocol.ws_stream", "Handshake"): partial(HardenedHandshake, compression),
         ("protocol.ws_stream", "PerMessageDeflate"): partial(
             BoundedDeflate, max_message_bytes

@@ -81,20 +81,30 @@ class TrioServer(TCPServer):
         reset_when_closed(sock)
         sock.close()
 
-    async def protocol_send(self, event: Event) -> None:
-        """Send bytes, or do what the protocol says.
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes; waits while the client does not take what was sent before.
 
         Cancellation: the connection is cut, for a frame may be half sent or lost.
         """
-        if isinstance(event, RawData):
+        try:
+            try:  # without giving way, as sending does anyway
+                self.send_lock.acquire_nowait()
+            except trio.WouldBlock:
+                await self.send_lock.acquire()
             try:
-                async with self.send_lock:
-                    await self.stream.send_all(event.data)
-            except GONE:
-                self.cut()
-            except trio.Cancelled:
-                self.cut()
-                raise
+                await self.stream.send_all(data)
+            finally:
+                self.send_lock.release()
+        except GONE:
+            self.cut()
+        except trio.Cancelled:
+            self.cut()
+            raise
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes, or do what the protocol says."""
+        if isinstance(event, RawData):
+            await self.send_bytes(event.data)
         elif isinstance(event, Ending):
             self._end_in_time()
         elif isinstance(event, Closed):

@@ -18,7 +18,8 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
-from .http import StreamEnding
+from .frames import FrameMaker
+from .http import HardenedH11, SendBytes, StreamEnding
 
 __all__ = ("BoundedBuffer", "HardenedHandshake", "HardenedStream")
 
@@ -26,6 +27,7 @@ REASONS = {  # ours: wsproto's quote the client
     CloseReason.INVALID_FRAME_PAYLOAD_DATA: "invalid payload",
     CloseReason.MESSAGE_TOO_BIG: "message too big",
 }
+EXTENSIONS = b"sec-websocket-extensions"
 
 
 class HardenedHandshake(Handshake):
@@ -33,7 +35,12 @@ class HardenedHandshake(Handshake):
 
     Args:
         compression: accept permessage-deflate.
+
+    Attributes:
+        is_extended: frames are more than a length and a message.
     """
+
+    is_extended = False
 
     def __init__(
         self, compression: bool, headers: list[tuple[bytes, bytes]], http_version: str
@@ -50,7 +57,9 @@ class HardenedHandshake(Handshake):
         """Return the answer's status and headers, and the connection."""
         if not self._compression:
             self.extensions = None
-        return super().accept(subprotocol, additional_headers)
+        answer = super().accept(subprotocol, additional_headers)
+        self.is_extended = any(name == EXTENSIONS for name, _ in answer[1])
+        return answer
 
 
 class BoundedBuffer(WebsocketBuffer):
@@ -75,11 +84,17 @@ class BoundedBuffer(WebsocketBuffer):
 
 
 class HardenedStream(WSStream):
-    """A WebSocket that tells client and application why it ends, and does end."""
+    """A WebSocket that tells client and application why it ends, and does end.
 
-    def __init__(self, max_message_bytes: int, *args: Any) -> None:
+    Args:
+        frames: makes what the application sends.
+    """
+
+    def __init__(self, max_message_bytes: int, frames: FrameMaker, *args: Any) -> None:
         super().__init__(*args)
         self.buffer = BoundedBuffer(max_message_bytes)
+        self._frames = frames
+        self._send_bytes: SendBytes | None = None  # once accepted
 
     async def handle(self, event: Event) -> None:
         """Take what the client has sent."""
@@ -102,6 +117,18 @@ class HardenedStream(WSStream):
             return
         if message is None:
             await self.send(StreamEnding(self.stream_id))
+        elif (
+            message["type"] == "websocket.send"
+            and self._send_bytes is not None
+            and self.connection.state is ConnectionState.OPEN
+        ):
+            # Past hypercorn's and wsproto's events, which were half of a delivery.
+            payload: Any = message.get("bytes")
+            if payload is None:
+                payload = message.get("text")
+            if isinstance(payload, (str, bytes)):
+                await self._send_bytes(self._frames.frame(payload))
+                return
         await super().app_send(message)
 
     async def _accept(self, message: WebsocketAcceptEvent) -> None:
@@ -110,6 +137,10 @@ class HardenedStream(WSStream):
         finally:
             if not self.handshake.accepted:  # it is still for the 500
                 self.state = ASGIWebsocketState.HANDSHAKE
+        assert isinstance(self.handshake, HardenedHandshake)
+        if self.handshake.accepted and not self.handshake.is_extended:
+            protocol: HardenedH11 = self.send.__self__  # type: ignore[attr-defined] # of a bound method
+            self._send_bytes = protocol.send_bytes
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
