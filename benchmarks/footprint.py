@@ -48,10 +48,10 @@ def idle_memory(outcome: Outcome, size: Size) -> None:
             each_kib, collected = found.each_kib, found.collected_kib
             outcome.figures[f"over_hypercorn/{loop}/idle_kib/{name}"] = [each_kib]
             rows.append((loop, server, f"{each_kib:.1f}", f"{collected:.1f}"))
-            if name == "ours":
+            if name == "ours served":
                 outcome.verdicts.append(
                     Verdict(
-                        f"Over hypercorn, {loop}: at most 32 KiB per idle connection",
+                        f"broker serve, {loop}: at most 32 KiB per idle connection",
                         f"{each_kib:.1f} KiB",
                         each_kib <= 32,
                     )

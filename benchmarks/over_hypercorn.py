@@ -125,12 +125,12 @@ def judge_throughput(
     }.get((loop, mode))
     if least is not None:
         ours, naive = (
-            [each.per_s for each in found[name]] for name in ("ours", "naive")
+            [each.per_s for each in found[name]] for name in ("ours served", "naive")
         )
         ratio = Spread.ratios(ours, naive)
         outcome.verdicts.append(
             Verdict(
-                f"Over hypercorn, {loop}, {mode}: at least {least:g}× the naive loop",
+                f"broker serve, {loop}, {mode}: at least {least:g}× the naive loop",
                 ratio.show(suffix="×"),
                 ratio.median >= least,
             )
@@ -142,7 +142,7 @@ def judge_hosting(
 ) -> None:
     """What the hardening, the sockets' options, the logs and the rest cost."""
     hosted, plain = (
-        [1 / each.cpu_us for each in found[name]] for name in ("hosted", "ours")
+        [1 / each.cpu_us for each in found[name]] for name in ("ours served", "ours")
     )
     ratio = Spread.ratios(hosted, plain)
     outcome.verdicts.append(
@@ -162,7 +162,7 @@ def stalled_clients(outcome: Outcome, size: Size) -> None:
     for loop in size.loops:
         with ExitStack() as stack:
             jobs: dict[str, Callable[[], Result]] = {}
-            for name in ("ours", "naive"):
+            for name in ("ours served", "naive"):
                 opening = partial(open_rig, name, loop, buffer_bytes=STALL_BUFFER_BYTES)
                 rig = connected(stack, opening, size)
                 jobs[name] = partial(long_messages, rig, size)
@@ -189,10 +189,10 @@ def stalled_clients(outcome: Outcome, size: Size) -> None:
             outcome.figures[f"over_hypercorn/{loop}/share/{name}"] = [
                 each.delivered / each.expected for each in results
             ]
-            if name == "ours, stalled":
+            if name == "ours served, stalled":
                 outcome.verdicts.append(
                     Verdict(
-                        f"Over hypercorn, {loop}: p99 of healthy clients with 1 % "
+                        f"broker serve, {loop}: p99 of healthy clients with 1 % "
                         "stalled at most 1.2× of none",
                         fate(results) if frozen else ratio.show(suffix="×"),
                         not frozen and ratio.median <= 1.2,

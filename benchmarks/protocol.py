@@ -14,9 +14,11 @@ from .rig import SMALL_BYTES, Result, Rig, Size, connected, is_linux, open_rig
 __all__ = ("run",)
 
 SERVERS = {
-    "protocol": "asgi-broker, Centrifuge protocol",
+    "protocol served": "asgi-broker, broker serve",
+    "protocol": "asgi-broker, plain hypercorn",
     "naive": "naive loop, plain text",
 }
+JUDGED = "protocol served"
 LEAST = {"paced": 0.75, "burst": 20.0}  # times the naive loop
 MOST_KIB = 40
 BUSY = 0.9  # clients with more to do than this share of the time were in the way
@@ -85,7 +87,7 @@ def throughput(outcome: Outcome, size: Size) -> None:
 def job(rig: Rig, mode: str, name: str, loop: str, size: Size) -> Callable[[], Result]:
     """Return one run of a server."""
     details: dict[str, Any] = {"messages": size.messages(mode, loop)}
-    if mode == "burst" and name == "protocol":
+    if mode == "burst" and name != "naive":
         details["times"] = size.bursts
     return partial(rig.run, mode, size=SMALL_BYTES, **details)
 
@@ -111,11 +113,11 @@ def row(
 def judge(
     outcome: Outcome, loop: str, mode: str, found: dict[str, list[Result]]
 ) -> None:
-    ours, naive = ([each.per_s for each in found[name]] for name in SERVERS)
+    ours, naive = ([each.per_s for each in found[name]] for name in (JUDGED, "naive"))
     ratio = Spread.ratios(ours, naive)
     least = LEAST[mode]
     measured = ratio.show(suffix="×")
-    if Spread.of([each.clients_busy for each in found["protocol"]]).median > BUSY:
+    if Spread.of([each.clients_busy for each in found[JUDGED]]).median > BUSY:
         measured += "; the clients were the limit"
     froze = sum(each.froze for runs in found.values() for each in runs)
     if froze:
@@ -146,7 +148,7 @@ def memory(outcome: Outcome, size: Size) -> None:
                     f"{each.each_kib - base.each_kib:.1f}",
                 )
             )
-        ours = found["protocol"].each_kib
+        ours = found[JUDGED].each_kib
         outcome.verdicts.append(
             Verdict(
                 f"Centrifuge protocol, {loop}: at most {MOST_KIB} KiB per idle "

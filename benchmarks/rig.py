@@ -27,10 +27,12 @@ __all__ = (
 )
 
 LOOPS = ("asyncio", "uvloop", "trio")
-# The first is under plain hypercorn, as the loop is.
+# {chat of ``benchmarks.serve``, and whether ``broker serve`` serves it: label}; the
+# others are under hypercorn as it comes.
 SERVERS = {
-    "ours": "asgi-broker",
-    "hosted": "asgi-broker, broker serve",
+    "ours served": "asgi-broker, broker serve",
+    "ours": "asgi-broker, plain hypercorn",
+    "naive served": "naive loop, broker serve",
     "naive": "naive loop",
 }
 SMALL_BYTES = 128
@@ -173,6 +175,8 @@ def open_rig(
     """Run a server and a process for its clients for as long as the block runs.
 
     Args:
+        server: a chat of ``benchmarks.serve``, with `` served`` if that is by
+            ``broker serve``.
         buffer_bytes: the server's send buffer in the kernel for each client; 0 for
             what the kernel thinks right, which is megabytes on loopback.
     """
@@ -185,12 +189,13 @@ def open_rig(
         listener.bind(("127.0.0.1", 0))
         listener.listen(1_024)
         fd = listener.fileno()
-        words: tuple[str, ...] = ("benchmarks.serve", server, loop, collector, str(fd))
-        if server == "hosted":
-            application = ("adapters.cli", "serve", "benchmarks.hosted:app")
+        chat, _, is_served = server.partition(" ")
+        words: tuple[str, ...] = ("benchmarks.serve", chat, loop, collector, str(fd))
+        if is_served:
+            application = ("adapters.cli", "serve", f"benchmarks.hosted:{chat}")
             words = (*application, "--loop", loop, "--bind", f"fd://{fd}")
         running = _start(stack, *words, fds=(fd,))
-        load = "protocol_load" if server == "protocol" else "load"
+        load = "protocol_load" if chat == "protocol" else "load"
         clients = _start(stack, f"benchmarks.{load}", pipes=subprocess.PIPE)
         _pin(running.pid, clients.pid)
         yield Rig(running, clients, listener.getsockname()[1])

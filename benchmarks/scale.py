@@ -25,7 +25,10 @@ Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Once]]
 Hold: TypeAlias = Callable[[Broker, AsyncExitStack, range], Awaitable[None]]
 
 LOOPS = ("asyncio", "trio")
-SERVERS = {"protocol": "Centrifuge protocol", "ours": "your own messages"}
+SERVERS = {
+    "protocol served": "Centrifuge protocol",
+    "ours served": "your own messages",
+}
 FLAT = 1.2  # times the first figure: what the issue calls flat
 PAYLOAD = "x" * PAYLOAD_BYTES
 TOPICS_OF_ONE = 100  # a thousand subscriptions make 100,000 topics
