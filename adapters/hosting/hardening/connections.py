@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
 
 __all__ = ("LINGER_S", "Connections", "reset_when_closed")
 
@@ -47,41 +48,80 @@ class Connections:
             cut()
         return len(self._cuts)
 
-    @contextmanager
-    def holding(self, cut: Callable[[], None]) -> Iterator[None]:
-        """Count a connection as open for this block, and keep its fault inside.
-
-        What ends the block with an ``Exception`` is logged as one line and goes no
-        further; cancellation does. The connection is cut in any case.
+    def holding(self, cut: Callable[[], None]) -> Held:
+        """Return what counts a connection as open for a block; its fault stays inside.
 
         Args:
             cut: ends the connection at once with a reset; must not wait, not raise,
                 and do nothing the second time.
         """
+        return Held(self, cut)
+
+    def hold(self, cut: Callable[[], None]) -> None:
+        """Count a connection as open."""
         self._cuts.add(cut)
-        try:
-            if self._are_over:
-                cut()
-            yield
-        except Exception as error:  # noqa: BLE001 - the one place that ends a connection
-            self._contain(error)
-        except BaseExceptionGroup as group:  # a fault beside a cancellation
-            faults, others = group.split(Exception)
+        if self._are_over:
+            cut()
+
+    def let_go(self, cut: Callable[[], None]) -> None:
+        """Cut a connection, and count it no more."""
+        cut()
+        self._cuts.discard(cut)
+
+    def contain(self, error: BaseException | None) -> bool:
+        """Log the fault that a connection has ended with as one line.
+
+        Returns:
+            False if there was none, or something else beside it, such as cancellation.
+        """
+        if isinstance(error, Exception):
+            self._log(error)
+            return True
+        if isinstance(error, BaseExceptionGroup):  # a fault beside a cancellation
+            faults, others = error.split(Exception)
             if faults is not None:
-                self._contain(faults)
+                self._log(faults)
             if others is not None:
                 raise others from None
-        finally:
-            cut()
-            self._cuts.discard(cut)
+            return True
+        return False
 
-    def _contain(self, error: Exception) -> None:
+    def _log(self, error: Exception) -> None:
         self.faults += 1
         while isinstance(error, ExceptionGroup):  # the first is as good as any
             error = error.exceptions[0]
         # It may quote the client: no line breaks, no escape sequences, not too long.
         text = ascii(error)[:MAX_LOGGED]
         logger.warning("a connection was cut, because of a fault: %s", text)
+
+
+class Held:
+    """A connection that is open for as long as the block runs.
+
+    What ends the block with an ``Exception`` is logged and goes no further;
+    cancellation does. The connection is cut in any case. A class, for it is there as
+    long as the connection, and a generator takes half a kilobyte.
+    """
+
+    __slots__ = ("_connections", "_cut")
+
+    def __init__(self, connections: Connections, cut: Callable[[], None]) -> None:
+        self._connections = connections
+        self._cut = cut
+
+    def __enter__(self) -> None:
+        self._connections.hold(self._cut)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            return self._connections.contain(error)
+        finally:
+            self._connections.let_go(self._cut)
 
 
 def reset_when_closed(sock: socket.socket | None) -> None:

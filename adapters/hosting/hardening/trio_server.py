@@ -61,19 +61,19 @@ class TrioTaskGroup(TaskGroup):
 class TrioServer(TCPServer):
     """One connection, whose fault, stall or end is nobody else's."""
 
-    _watch: trio.Nursery
-
     def __init__(self, connections: Connections, *args: Any) -> None:
         super().__init__(*args)
         self._connections = connections
-        self._is_ending = False
+        self._lingering: trio.CancelScope | None = None  # of the task that cuts it
 
     async def run(self) -> None:
         """Serve until the connection ends; then it is closed."""
         with self._connections.holding(self.cut):
-            async with trio.open_nursery() as self._watch:
+            try:
                 await super().run()
-                self._watch.cancel_scope.cancel()
+            finally:
+                if self._lingering is not None:
+                    self._lingering.cancel()
 
     def cut(self) -> None:
         """Reset the connection now; the reader notices, and tells the application."""
@@ -134,13 +134,15 @@ class TrioServer(TCPServer):
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        if not self._is_ending:
-            self._is_ending = True
-            self._watch.start_soon(self._cut_later)
+        if self._lingering is None:
+            self._lingering = trio.CancelScope()
+            # Not in a nursery of its own, which would be there all the time (1.3 KiB).
+            trio.lowlevel.spawn_system_task(self._cut_later, self._lingering)
 
-    async def _cut_later(self) -> None:
-        await trio.sleep(LINGER_S)
-        self.cut()
+    async def _cut_later(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(LINGER_S)
+            self.cut()
 
     async def _hang_up(self) -> None:
         with suppress(*GONE):
