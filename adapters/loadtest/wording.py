@@ -238,7 +238,7 @@ def plural(number: float, one: str, many: str) -> str:
 def short(number: float) -> str:
     """Return a number of things for where there is little room: ``10 k``, ``1.5 M``."""
     for factor, suffix in ((1e6, " M"), (1e3, " k")):
-        if abs(number) >= factor:
+        if abs(number) >= factor * 0.9995:  # which three digits round up
             return f"{number / factor:.3g}{suffix}"
     return f"{number:.3g}"
 

@@ -90,7 +90,17 @@ def test_size(value: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0, "0"), (950, "950"), (10_000, "10 k"), (1_500_000, "1.5 M")]
+    ("value", "words"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (999.4, "999"),
+        (999.6, "1 k"),
+        (10_000, "10 k"),
+        (999_400, "999 k"),
+        (999_600, "1 M"),
+        (1_500_000, "1.5 M"),
+    ],
 )
 def test_short(value: float, words: str) -> None:
     assert wording.short(value) == words

@@ -83,6 +83,15 @@ PEERS = (
     ours("serve", "broker serve", "asyncio"),
     ours("serve-uvloop", "broker serve, uvloop", "uvloop"),
     Peer(
+        name="serve-own",
+        label="broker serve, own messages",
+        command=(
+            *("{python}", "-m", "adapters.cli", "serve", "own_chat:app"),
+            *("--bind", "127.0.0.1:{port}"),
+        ),
+        variables=(("BROKER_SERVER_LOG_LEVEL", "warning"),),
+    ),
+    Peer(
         name="own",
         label="asgi-broker, own messages, hypercorn",
         command=(*UNDER_HYPERCORN, "own_chat:app"),
@@ -148,5 +157,5 @@ PEERS = (
         npm=(f"{BUN}@1.4.5",),
     ),
 )
-OURS = frozenset({"serve", "serve-uvloop", "own"})
+OURS = frozenset({"serve", "serve-uvloop", "serve-own", "own"})
 BASELINE = "naive-hypercorn"  # what every ratio is against

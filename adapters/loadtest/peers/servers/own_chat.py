@@ -1,4 +1,4 @@
-"""Ours with messages of your own: a session for each client, under plain hypercorn."""
+"""Ours with messages of your own: a session for each client."""
 
 from __future__ import annotations
 
