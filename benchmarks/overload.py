@@ -71,7 +71,7 @@ class Size:
     watching: int = 50
     before_s: float = 10.0
     flood_s: float = 60.0
-    drain_s: float = 90.0
+    drain_s: float = 180.0
     after_s: float = 15.0
     try_s: float = 3.0
     guess_per_s: float = 50.0
@@ -214,7 +214,7 @@ def judged(
         ),
         Verdict(
             f"{peer.label}, flooded: nothing is lost untold",
-            f"{heard.missed_untold} of {heard.expected:,}",
+            f"{heard.missed_untold:,} of {heard.expected:,}",
             not heard.missed_untold,
         ),
         Verdict(

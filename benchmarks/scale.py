@@ -5,7 +5,12 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -16,8 +21,8 @@ from broker import Broker, TopicRules
 
 from .contenders import PAYLOAD_BYTES, Tally, ours_receive_all
 from .in_process import Once, pacing, take_turn, tuned_collector
-from .results import Outcome, Section, Spread, Verdict
-from .rig import SMALL_BYTES, open_rig
+from .results import Outcome, Section, Spread, Verdict, alternate
+from .rig import SMALL_BYTES, Result, open_rig
 
 __all__ = ("Size", "run")
 
@@ -56,7 +61,7 @@ class Size:
     counted: int = 10_000
     runs: int = 5
     turn_s: float = 0.2
-    deliveries: int = 20_000
+    deliveries: int = 60_000
     rigs: Sequence[str] = LOOPS
 
 
@@ -164,22 +169,25 @@ async def publishing_among(topics: int, patterns: int) -> AsyncGenerator[Once, N
 
 def over_hypercorn(outcome: Outcome, size: Size, loop: str, server: str) -> None:
     """Measure what a delivery costs with more and more clients, one publisher."""
-    costs: list[list[float]] = []
-    for clients in size.subscribers:
-        with open_rig(server, loop) as rig:
+    jobs: dict[str, Callable[[], Result]] = {}
+    with ExitStack() as stack:
+        for clients in size.subscribers:
+            rig = stack.enter_context(open_rig(server, loop))
             rig.connect(clients)
-            messages = max(size.deliveries // clients, 2)
-            results = [
-                rig.run("paced", messages=messages, size=SMALL_BYTES)
-                for _ in range(size.runs)
-            ]
-        costs.append([each.cpu_us for each in results])
+            jobs[str(clients)] = partial(
+                rig.run,
+                "paced",
+                messages=max(size.deliveries // clients, 2),
+                size=SMALL_BYTES,
+            )
+        found = alternate(jobs, size.runs)
+    costs = [[each.cpu_us for each in results] for results in found.values()]
     rows = note(outcome, f"clients, {SERVERS[server]}", loop, size.subscribers, costs)
     outcome.sections.append(
         Section(
             f"Over hypercorn, {SERVERS[server]}, {loop}",
             "Processor time of the server for each delivery; each run publishes until "
-            f"about {size.deliveries:,} are made.",
+            f"about {size.deliveries:,} are made. All servers are there, in turns.",
             ("loop", "clients", "µs", f"against {size.subscribers[0]:,}"),
             rows,
         )
