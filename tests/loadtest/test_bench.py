@@ -12,26 +12,21 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from adapters.loadtest.coordinator import BenchError, run
 from adapters.loadtest.latencies import Latencies
-from adapters.loadtest.plan import Plan, Scenario, Slowness, Wire
+from adapters.loadtest.plan import Scenario, Wire
 from adapters.loadtest.process import CannotMeasure, ProcessUse
 from adapters.loadtest.progress import Phase, Progress
-from adapters.loadtest.report import Audience, Report
+from adapters.loadtest.report import Report
 from tests.loadtest.dishonest import Faults, dishonest
-from tests.serving import Server, wait_until
+from tests.loadtest.runs import LISTENERS, MESSAGES, losses, of, quick
+from tests.serving import wait_until
 
 ROOT = Path(__file__).parents[2]
-HISTORY = """
-[[topics]]
-pattern = "kept.>"
-history_size = 1000
-"""
 # Of warm-up: then the first second, which is cut short, is told at once.
 SOON_S = 0.05
 PROGRAM = """
@@ -42,33 +37,6 @@ plan = msgspec.json.decode(sys.argv[1], type=Plan)
 report = run(plan, lambda progress: print(progress.phase, flush=True))
 print(msgspec.json.encode(report).decode())
 """
-LISTENERS = 5
-MESSAGES = 50
-
-
-def quick(url: str, wire: Wire = Wire.TEXT, **changes: Any) -> Plan:
-    """Return a plan of 50 messages in half a second, to five listeners."""
-    usual = {
-        "clients": LISTENERS + 1,
-        "rate_per_s": 100.0,
-        "warmup_s": 0.0,
-        "duration_s": MESSAGES / 100,
-        "settle_s": 0.7,
-        "wire": wire,
-        "topic": "room{room}",
-    }
-    return Plan(url=url, **{**usual, **changes})
-
-
-def of(report: Report, name: str = "healthy") -> Audience:
-    return next(each for each in report.audiences if each.name == name)
-
-
-def losses(audience: Audience) -> dict[str, int]:
-    """Return what is wrong with what a class got."""
-    names = ("repeated", "reordered", "strayed", "missed_told", "missed_untold")
-    counts = {name: getattr(audience, name) for name in (*names, "ended")}
-    return {name: count for name, count in counts.items() if count}
 
 
 @pytest.mark.parametrize("wire", Wire)
@@ -371,59 +339,6 @@ def started(url: str) -> Generator[subprocess.Popen[str], None, None]:
         yield process
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("host", "slowness"),
-    [("serve-asyncio", Slowness.STALL), ("serve-trio", Slowness.TRICKLE)],
-)
-def test_our_server_loses_nothing(
-    host: str, slowness: Slowness, tmp_path: Path
-) -> None:
-    settings = tmp_path / "broker.toml"
-    settings.write_text(HISTORY)
-    with Server("", host, options=("--config", str(settings))) as server:
-        url, wire = ours(server), Wire.CENTRIFUGE
-        plan = quick(
-            *(url, wire),
-            scenario=Scenario.SLOW,
-            slow_share=0.1,
-            slowness=slowness,
-            clients=22,
-            rooms=2,
-            processes=2,
-            sources=2,
-            pid=server.pid,
-        )
-        slow = run(plan)
-        plan = quick(url, wire, scenario=Scenario.RESUME, drop_s=0.1, topic="kept.1")
-        resumed = run(plan)
-        if host == "serve-asyncio":
-            check_what_is_not_allowed(url)
-    assert losses(of(slow)) == losses(of(slow, "slow")) == {}
-    assert of(slow).delivered == MESSAGES // 2 * 18
-    assert of(slow, "slow").delivered == MESSAGES // 2 * 2
-    # It read little or nothing until publishing was over, half a second.
-    assert of(slow, "slow").latency.max_ms >= 400
-    assert losses(of(resumed, "resuming")) == {}
-    assert of(resumed, "resuming").delivered == MESSAGES * LISTENERS
-    assert resumed.resumed == resumed.returning.count == LISTENERS
-    assert slow.server is not None
-    assert 0 < slow.server.idle_rss_bytes <= slow.server.peak_rss_bytes
-    assert 0 < slow.server.cpu < 1.5
-    assert resumed.server is None
-
-
-def check_what_is_not_allowed(url: str) -> None:
-    """Have our server refuse what it cannot do, and end who says too much."""
-    wire = Wire.CENTRIFUGE
-    with pytest.raises(BenchError, match="give the topic a history"):
-        run(quick(url, wire, scenario=Scenario.RESUME, drop_s=0.1))
-    report = run(quick(url, wire, rate_per_s=1000.0))
-    said = "closed the connections of 1 publisher (closed with 3013 too many requests)"
-    assert any(said in each for each in report.warnings)
-    assert 0 < report.sent < 500
-
-
 def children(parent: int = 0) -> set[int]:
     """Return the processes that a process, or this one, has started and not reaped."""
     tasks = Path(f"/proc/{parent or os.getpid()}/task")
@@ -438,7 +353,3 @@ def runs(pid: int) -> bool:
     except CannotMeasure:
         return False
     return True
-
-
-def ours(server: Server) -> str:
-    return server.url.replace("http", "ws", 1) + "/connection/websocket"
