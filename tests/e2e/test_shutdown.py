@@ -59,15 +59,21 @@ def serving(
 
 
 def in_every_worker(workers: int, connect: Callable[[], tuple[T, int]]) -> list[T]:
-    """Connect clients until each worker has one; the kernel chooses the worker."""
-    clients: list[T] = []
-    pids: set[int] = set()
-    while len(pids) < workers:
-        assert len(clients) < 500, "one worker gets all connections"
-        client, pid = connect()
-        clients.append(client)
-        pids.add(pid)
-    return clients
+    """Connect a client to each worker.
+
+    Whoever has one is stopped meanwhile: the kernel might choose it hundreds of times.
+    """
+    clients: dict[int, T] = {}
+    try:
+        while len(clients) < workers:
+            client, pid = connect()
+            assert pid not in clients
+            clients[pid] = client
+            os.kill(pid, signal.SIGSTOP)
+    finally:
+        for pid in clients:
+            os.kill(pid, signal.SIGCONT)
+    return list(clients.values())
 
 
 def reader(
