@@ -1,8 +1,8 @@
-// Tokens for a moment: asked for again and again, and nothing is interrupted.
+// Tokens for a moment: asked for again and again, and nothing is interrupted. The first
+// one, too, which could be over before this program has begun.
 import { ask, call, client, given, subscription, until, say } from "./stage.mjs";
 
 const brief = client("brief", {
-  token: given.token,
   getToken: async () => {
     const token = await ask("token");
     say("tokens", "renewed");
@@ -10,7 +10,6 @@ const brief = client("brief", {
   },
 });
 const sub = subscription("brief", brief, given.topic, {
-  token: given.tokenForTopic,
   getToken: async () => {
     const token = await ask("token for topic");
     say("topic tokens", "renewed");
@@ -19,9 +18,9 @@ const sub = subscription("brief", brief, given.topic, {
 });
 sub.subscribe();
 brief.connect();
-// The third comes after the first has expired and its grace is over.
-await until("tokens", 3);
-await until("topic tokens", 3);
+// The fourth comes after the first has expired and its grace is over.
+await until("tokens", 4);
+await until("topic tokens", 4);
 await call("who", brief.rpc("who", {}));
 brief.disconnect();
 
