@@ -10,7 +10,7 @@ from functools import partial
 from adapters.hosting.collector import THRESHOLDS
 
 from .results import Outcome, Section, Spread, Verdict, alternate
-from .rig import SERVERS, SMALL_BYTES, Rig, Size, connected, open_rig
+from .rig import JUDGED, SERVERS, SMALL_BYTES, Rig, Size, connected, open_rig
 
 __all__ = ("Footprint", "collector", "idle_memory", "measure_idle")
 
@@ -48,7 +48,7 @@ def idle_memory(outcome: Outcome, size: Size) -> None:
             each_kib, collected = found.each_kib, found.collected_kib
             outcome.figures[f"over_hypercorn/{loop}/idle_kib/{name}"] = [each_kib]
             rows.append((loop, server, f"{each_kib:.1f}", f"{collected:.1f}"))
-            if name == "ours served":
+            if name == JUDGED:
                 outcome.verdicts.append(
                     Verdict(
                         f"broker serve, {loop}: at most 32 KiB per idle connection",

@@ -9,6 +9,7 @@ from functools import partial
 from .footprint import collector, idle_memory
 from .results import Bar, Chart, Outcome, Section, Spread, Verdict, alternate
 from .rig import (
+    JUDGED,
     SERVERS,
     SMALL_BYTES,
     Open,
@@ -125,7 +126,7 @@ def judge_throughput(
     }.get((loop, mode))
     if least is not None:
         ours, naive = (
-            [each.per_s for each in found[name]] for name in ("ours served", "naive")
+            [each.per_s for each in found[name]] for name in (JUDGED, "naive")
         )
         ratio = Spread.ratios(ours, naive)
         outcome.verdicts.append(
@@ -142,7 +143,7 @@ def judge_hosting(
 ) -> None:
     """What the hardening, the sockets' options, the logs and the rest cost."""
     hosted, plain = (
-        [1 / each.cpu_us for each in found[name]] for name in ("ours served", "ours")
+        [1 / each.cpu_us for each in found[name]] for name in (JUDGED, "ours")
     )
     ratio = Spread.ratios(hosted, plain)
     outcome.verdicts.append(
@@ -162,7 +163,7 @@ def stalled_clients(outcome: Outcome, size: Size) -> None:
     for loop in size.loops:
         with ExitStack() as stack:
             jobs: dict[str, Callable[[], Result]] = {}
-            for name in ("ours served", "naive"):
+            for name in (JUDGED, "naive"):
                 opening = partial(open_rig, name, loop, buffer_bytes=STALL_BUFFER_BYTES)
                 rig = connected(stack, opening, size)
                 jobs[name] = partial(long_messages, rig, size)
@@ -189,7 +190,7 @@ def stalled_clients(outcome: Outcome, size: Size) -> None:
             outcome.figures[f"over_hypercorn/{loop}/share/{name}"] = [
                 each.delivered / each.expected for each in results
             ]
-            if name == "ours served, stalled":
+            if name == f"{JUDGED}, stalled":
                 outcome.verdicts.append(
                     Verdict(
                         f"broker serve, {loop}: p99 of healthy clients with 1 % "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 __all__ = (
+    "JUDGED",
     "SERVERS",
     "SMALL_BYTES",
     "Open",
@@ -35,6 +36,7 @@ SERVERS = {
     "naive served": "naive loop, broker serve",
     "naive": "naive loop",
 }
+JUDGED = "ours served"  # against the last one
 SMALL_BYTES = 128
 
 ROOT = Path(__file__).parents[1]

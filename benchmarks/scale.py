@@ -186,7 +186,7 @@ def over_hypercorn(outcome: Outcome, size: Size, loop: str, server: str) -> None
     outcome.sections.append(
         Section(
             f"Over hypercorn, {SERVERS[server]}, {loop}",
-            "Processor time of the server for each delivery; each run publishes until "
+            "Processor time of `broker serve` for each delivery; a run publishes until "
             f"about {size.deliveries:,} are made. All servers are there, in turns.",
             ("loop", "clients", "µs", f"against {size.subscribers[0]:,}"),
             rows,
