@@ -187,6 +187,19 @@ async def two_senders(receive: Any, send: Any) -> None:
     await until_disconnected(receive)
 
 
+async def many_senders(receive: Any, send: Any) -> None:
+    """Send one message from many tasks at once."""
+    await send({"type": "websocket.accept"})
+    message = {"type": "websocket.send", "bytes": bytes(STALL_BYTES)}
+    async with anyio.create_task_group() as group:
+        for _ in range(100):
+            group.start_soon(send, message)
+        await anyio.wait_all_tasks_blocked()
+        seen["many wait"] += 1
+        await until_disconnected(receive)
+        group.cancel_scope.cancel()
+
+
 async def mistaken(receive: Any, send: Any) -> None:
     """Send what is neither text nor bytes, and what has no form in UTF-8."""
     await send({"type": "websocket.accept"})
@@ -246,6 +259,7 @@ ENDPOINTS = {
     "/stalled-return": stalled_return,
     "/subprotocol": subprotocol,
     "/two-senders": two_senders,
+    "/many-senders": many_senders,
     "/mistaken": mistaken,
     "/after-close": after_close,
     "/only-sends": only_sends,

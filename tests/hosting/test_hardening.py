@@ -177,6 +177,14 @@ def test_two_senders_keep_their_order(server: HardServer) -> None:
         assert (len(payload) > PADDING) == is_odd
 
 
+def test_who_waits_to_send_takes_no_memory(server: HardServer) -> None:
+    """A hundred senders of the same megabyte, to a client that does not read."""
+    before, waiting = server.vitals()["rss_kib"], server.seen("many wait")
+    with server.accepted("/many-senders", buffer_bytes=8_192):
+        wait_until(lambda: server.seen("many wait") == waiting + 1, PROMPTLY_S)
+        assert server.vitals()["rss_kib"] < before + SLACK_KIB
+
+
 def test_a_payload_that_cannot_be_sent_is_an_error_of_the_application(
     server: HardServer,
 ) -> None:

@@ -87,10 +87,14 @@ class AsyncioServer(TCPServer):
         """
         transport = self.writer.transport
         try:
-            transport.write(data)
-            if transport.get_write_buffer_size() or transport.is_closing():
-                async with self.send_lock:
-                    await self.writer.drain()
+            if not self.send_lock.locked():
+                transport.write(data)
+                if not (transport.get_write_buffer_size() or transport.is_closing()):
+                    return  # nothing to wait for
+                data = b""
+            async with self.send_lock:  # one at a time has its bytes in the buffer
+                transport.write(data)
+                await self.writer.drain()
         except (OSError, RuntimeError):
             self.cut()
         except asyncio.CancelledError:
