@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import anyio
 
-from .asking import AskingReader
 from .core import Core
 from .ending import Ending, EndKind
 from .errors import SessionEnded
@@ -74,14 +73,13 @@ class Actor:
             on_gap=on_gap,
             on_end=self.end,
         )
-        # A protocol's handler answers at once as a rule: so no task has to wait for the
-        # client besides. Of anybody else's nothing is known.
-        self.reader = (Reader if wire.join is None else AskingReader)(
+        self.reader = Reader(
             core,
             transport,
             owner_id=owner_id,
             meters=meters,
             frames=frames,
+            may_ask=getattr(transport, "loses_nothing", False),
             on_end=self.end,
             on_gone=self.writer.cut,
         )
@@ -164,6 +162,7 @@ class Actor:
             self._ended = anyio.Event()  # made when needed: few wait, and it takes 1 KB
             if self.ending is not None:
                 self._ended.set()
+        self.reader.listen()  # for who waits here does not receive
         await self._ended.wait()
         assert self.ending is not None
         return self.ending

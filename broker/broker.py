@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any, Self
 
@@ -457,8 +457,7 @@ class Broker(AsyncContextManagerMixin):
         """Whose pages may connect."""
         return self._clients.admission.origins
 
-    @asynccontextmanager
-    async def open_session(
+    def open_session(
         self,
         transport: Transport,
         frames: Frames[FrameT],
@@ -469,7 +468,7 @@ class Broker(AsyncContextManagerMixin):
         overflow: Overflow | None = None,
         encode: Encode | None = None,
         wire: WireFormat = PLAIN,
-    ) -> AsyncGenerator[Session[FrameT], None]:
+    ) -> AbstractAsyncContextManager[Session[FrameT]]:
         """Run a session over an accepted transport for as long as the block runs.
 
         The block ends quietly with the session: when the client leaves, the loop over
@@ -495,7 +494,7 @@ class Broker(AsyncContextManagerMixin):
             SessionEnded: on entry, ``on_connect`` has refused the client.
             BrokerClosed: the broker is draining or closing; the transport is untouched.
         """
-        opening = self._clients.open_session(
+        return self._clients.open_session(
             self._core(),
             transport,
             frames,
@@ -505,8 +504,6 @@ class Broker(AsyncContextManagerMixin):
             overflow=overflow,
             wire=wire if encode is None else replace(wire, encode=encode),
         )
-        async with opening as session:
-            yield session
 
     def identify(self, session: Session[Any], user: str) -> None:
         """Note whose session it is, where only its first message says so.

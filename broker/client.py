@@ -54,7 +54,8 @@ async def serve_client(
     session.actor.writer.delay_s = protocol.write_delay_s
     session.actor.writer.is_held = True  # until the connect command is answered
     # Whoever posts what the client says waits until it was received.
-    session.actor.reader.may_ask = address is None
+    if address is None:
+        session.actor.reader.may_ask = True
     receive = session.actor.reader.receive
     while True:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import uuid4
 
@@ -51,8 +51,7 @@ class Clients:
     def __iter__(self) -> Iterator[Session[Any]]:
         return iter(self._sessions)
 
-    @asynccontextmanager
-    async def open_session(
+    def open_session(
         self,
         core: Core,
         transport: Transport,
@@ -63,36 +62,41 @@ class Clients:
         client_host: str | None,
         overflow: Overflow | None,
         wire: WireFormat,
-    ) -> AsyncGenerator[Session[FrameT], None]:
+    ) -> AbstractAsyncContextManager[Session[FrameT]]:
         """Run a session; ``Broker.open_session`` says what is promised."""
-        meters = self.admission.enter(core, client_host, user)
-        if overflow is Overflow.BLOCK:
-            raise UsageError("a client must not hold up publishers: BLOCK is for code")
-        client_id = client_id or uuid4().hex
-        if client_id in self._sessions:
-            raise UsageError(f"client id {client_id!a} is taken")
-        session = Session(
-            core,
-            transport,
-            client_id=client_id,
-            user=user,
-            client_host=client_host,
-            meters=meters,
-            frames=frames,
-            overflow=overflow,
-            wire=wire,
-        )
-        self._sessions.add(session)
-        core.owners[session] = None
-        try:
-            async with run_session(core, session):
-                yield session
-        finally:
-            self._sessions.remove(session)
-            core.owners.pop(session, None)
-            if self._gone is not None and not self._sessions:
-                self._gone.set()
-                self._gone = None
+
+        def enter() -> Session[FrameT]:
+            meters = self.admission.enter(core, client_host, user)
+            if overflow is Overflow.BLOCK:
+                raise UsageError(
+                    "a client must not hold up publishers: BLOCK is for code"
+                )
+            chosen = client_id or uuid4().hex
+            if chosen in self._sessions:
+                raise UsageError(f"client id {chosen!a} is taken")
+            session = Session(
+                core,
+                transport,
+                client_id=chosen,
+                user=user,
+                client_host=client_host,
+                meters=meters,
+                frames=frames,
+                overflow=overflow,
+                wire=wire,
+            )
+            self._sessions.add(session)
+            core.owners[session] = None
+            return session
+
+        return run_session(core, enter, self._leave)
+
+    def _leave(self, core: Core, session: Session[Any]) -> None:
+        self._sessions.remove(session)
+        core.owners.pop(session, None)
+        if self._gone is not None and not self._sessions:
+            self._gone.set()
+            self._gone = None
 
     def identify(self, session: Session[Any], user: str) -> None:
         """Note whose session it is; ``Broker.identify`` says what is promised."""

@@ -27,19 +27,25 @@ logger = logging.getLogger("broker")
 class Reader:
     """Takes what one client says, until it has left; nobody else does.
 
-    This one has a task of its own for that, so that it is noticed at once when a client
-    leaves.
+    While the handler waits for the client, its own task receives, if it may: so a
+    client that says nothing costs no other. A handler that is still busy at the second
+    tick is relieved of that by a task of the session, so that a client's leaving is
+    noticed within about two seconds even then; the task ends when it has a frame for a
+    handler that waits again. At the session's end the task begins as well: somebody
+    has to listen until the client leaves.
 
     Args:
         owner_id: of the session.
         meters: of its client's messages: the session's own and the user's.
         frames: what the client may send.
+        may_ask: see below.
         on_end: ends the session; must not wait and not raise.
         on_gone: called once nobody is there to write to; likewise.
 
     Attributes:
         received: frames received so far.
-        may_ask: of no use here; see ``AskingReader``.
+        may_ask: the handler is never cancelled while it receives, or the transport
+            loses nothing then; until this is set the task goes on.
     """
 
     __slots__ = (
@@ -49,14 +55,20 @@ class Reader:
         "_ending",
         "_frames",
         "_handling",
+        "_has_left",
         "_inbox",
+        "_is_asking",
+        "_is_reading",
+        "_is_waiting",
         "_meters",
         "_on_end",
         "_on_gone",
         "_owner_id",
         "_room",
         "_scope",
+        "_tasks",
         "_transport",
+        "_was_busy",
         "may_ask",
         "received",
     )
@@ -69,12 +81,13 @@ class Reader:
         owner_id: str,
         meters: tuple[Meter, ...],
         frames: Frames[Payload],
+        may_ask: bool,
         on_end: Callable[[Ending], None],
         on_gone: Callable[[], None],
     ) -> None:
         limits = core.limits
         self.received = 0
-        self.may_ask = False
+        self.may_ask = may_ask
         self._core = core
         self._transport = transport
         self._owner_id = owner_id
@@ -85,6 +98,13 @@ class Reader:
         self._ending: Ending | None = None
         self._deadline = math.inf
         self._scope: anyio.CancelScope | None = None  # of who receives
+        self._tasks: TaskGroup | None = None
+        self._has_left = False  # the transport is not asked again
+        # At most one of these two, because at most one receives:
+        self._is_asking = False  # the handler
+        self._is_reading = False  # the task
+        self._is_waiting = False  # the handler, for the task
+        self._was_busy = False  # the handler, at the last tick
         self._inbox = Inbox(
             max_messages=limits.max_inbox_messages,
             max_bytes=limits.max_inbox_bytes,
@@ -107,11 +127,21 @@ class Reader:
     @property
     def has_more(self) -> bool:
         """The client has sent what was not handled yet, or may have."""
-        return bool(self._inbox)
+        return bool(self._inbox) or not (self._is_asking or self._is_reading)
 
     def begin(self, tasks: TaskGroup) -> None:
         """Receive from now on; ``tasks`` are the session's, which outlive this."""
-        tasks.start_soon(self.run, name="broker: session reader")
+        self._tasks = tasks
+        if self._ending is not None or not self.may_ask:
+            self.listen()
+
+    def listen(self) -> None:
+        """Have a task receive, if nobody does and there is something to come."""
+        if not (
+            self._is_asking or self._is_reading or self._has_left or not self._tasks
+        ):
+            self._is_reading = True
+            self._tasks.start_soon(self._run, name="broker: session reader")
 
     def end(self, ending: Ending, deadline: float) -> None:
         """Discard what comes from now on, until the client has left. Never blocks.
@@ -123,11 +153,17 @@ class Reader:
         self._deadline = deadline
         if ending.kind is not EndKind.CLIENT_LEFT:
             self._inbox.clear()
-        if self._scope is not None:
-            self._scope.deadline = deadline
         if self._arrived is not None:
             self._arrived.notify()
         self._tell_room()
+        if self._is_asking:
+            assert self._scope is not None
+            self._scope.cancel()  # and then it has the task listen
+        elif self._is_reading:
+            if self._scope is not None:
+                self._scope.deadline = deadline
+        else:
+            self.listen()
 
     def cut(self) -> None:
         """Wait for the client no longer; only once it has ended."""
@@ -137,12 +173,17 @@ class Reader:
 
     def close(self) -> None:
         """Free everything; nothing receives any more."""
+        self._tasks = None
         self._inbox.clear()
         if self._arrived is not None:
             self._arrived.close()
 
     def tick(self) -> None:
         """See to it that it is noticed when the client leaves; about once a second."""
+        is_busy = not self._is_asking
+        if is_busy and self._was_busy:
+            self.listen()
+        self._was_busy = is_busy
 
     async def receive(self) -> Payload:
         """Return the next frame; ``Session.receive`` says what is promised."""
@@ -153,38 +194,62 @@ class Reader:
                 if self._ending is not None:
                     await anyio.lowlevel.checkpoint()
                     raise SessionEnded(self._ending)
-                await self._wait()
+                if self._is_reading:
+                    await self._wait()
+                else:
+                    await self._ask()
             frame = self._inbox.take()
             self._tell_room()
             return frame
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Receive until the client has left, or its deadline after the end.
 
         What comes after the end is discarded, not left: hypercorn 0.18 never lets go
         of a connection whose messages nobody takes (20 of 20 leaked, none with this).
         """
-        with anyio.CancelScope(deadline=self._deadline) as self._scope:
-            try:
-                while not self._is_relieved:
+        try:
+            with anyio.CancelScope(deadline=self._deadline) as self._scope:
+                while not (self.may_ask and self._is_waiting and self._inbox):
                     frame = await self._transport.receive()
                     if self._ending is None:
                         self._accept(frame)
                         await self._wait_room()
-            except Exception as error:  # noqa: BLE001 # logged, and ends the session
-                self._lose(error)
-        self._scope = None
-
-    @property
-    def _is_relieved(self) -> bool:
-        """Somebody else receives from now on."""
-        return False
+        except Exception as error:  # noqa: BLE001 # logged, and ends the session
+            self._lose(error)
+        finally:
+            self._scope = None
+            self._is_reading = False
 
     async def _wait(self) -> None:
-        """Wait for a frame or for the end; may also return without."""
+        """Wait for the task that receives; may also return without a frame."""
         if self._arrived is None:
             self._arrived = Wakeup()
-        await self._arrived.wait()
+        self._is_waiting = True
+        try:
+            await self._arrived.wait()
+        finally:
+            self._is_waiting = False
+
+    async def _ask(self) -> None:
+        """Take the client's next frame, unless the session ends before."""
+        if self._arrived is not None:
+            self._arrived.close()  # of the task; it takes 3 KB
+            self._arrived = None
+        frame: Payload | None = None
+        self._is_asking = True
+        try:
+            with anyio.CancelScope() as self._scope:
+                frame = await self._transport.receive()
+        except Exception as error:  # noqa: BLE001 # logged, and ends the session
+            self._lose(error)
+        finally:
+            self._scope = None
+            self._is_asking = False
+            if self._ending is not None:
+                self.listen()
+        if frame is not None and self._ending is None:
+            self._accept(frame)
 
     async def _wait_room(self) -> None:
         while self._inbox.is_full and self._ending is None:
@@ -193,6 +258,7 @@ class Reader:
 
     def _lose(self, error: Exception) -> None:
         """End the session of a client that has left, or cannot be received from."""
+        self._has_left = True
         if isinstance(error, TransportClosed):
             self._on_end(Ending.of(EndKind.CLIENT_LEFT))
         else:

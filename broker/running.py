@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -21,7 +21,9 @@ logger = logging.getLogger("broker")
 
 @asynccontextmanager
 async def run_session(
-    core: Core, session: Session[FrameT]
+    core: Core,
+    enter: Callable[[], Session[FrameT]],
+    leave: Callable[[Core, Session[FrameT]], None],
 ) -> AsyncGenerator[Session[FrameT], None]:
     """Run a session's reader and writer for as long as the block runs.
 
@@ -29,7 +31,13 @@ async def run_session(
     an error that is the client's, which ends the session with its code. When the block
     is left in peace, what waits is sent and the client closed with 1000. Any other
     exception ends the session with 1011 and comes out bare.
+
+    Args:
+        enter: makes the session; what it raises comes out, and nothing has changed.
+        leave: called when it is over.
     """
+    session = enter()
+    del enter  # it holds what is needed no more
     error: Exception | None = None
     has_begun = False
     actor = session.actor
@@ -56,6 +64,7 @@ async def run_session(
                 farewell = core.see_off(session.say_farewell)
             await farewell.wait()
     finally:
+        leave(core, session)
         actor.close()
         core.counters.ended[session.ended_by.kind] += 1
         _log_end(session)

@@ -142,8 +142,8 @@ class Session(Generic[FrameT]):
         return self
 
     async def __anext__(self) -> FrameT:
-        try:
-            return await self.receive()
+        try:  # not by way of ``receive``: a coroutine for each idle client
+            return cast("FrameT", await self.actor.reader.receive())
         except SessionEnded:
             raise StopAsyncIteration from None
 

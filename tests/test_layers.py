@@ -27,7 +27,6 @@ NO_CODE = {
 RUNTIME = {
     "admission",
     "actor",
-    "asking",
     "backplane",
     "batching",
     "broker",

@@ -76,11 +76,19 @@ class WebSocketTransport:
 
     Args:
         first: a frame that has come with the handshake.
+
+    Attributes:
+        loses_nothing: see ``broker.Transport``; so it is under ``broker serve``.
     """
 
-    __slots__ = ("_first", "_send", "_websocket")
+    __slots__ = ("_first", "_receive", "_send", "_websocket", "loses_nothing")
 
     def __init__(self, websocket: WebSocket, first: Payload | None = None) -> None:
+        # Of the server's own ``receive``, if nobody else's is around it. Starlette has
+        # no public name for what it was given.
+        receive: Any = getattr(websocket, "_receive", None)
+        self.loses_nothing: bool = getattr(receive, "loses_nothing", False)
+        self._receive: Receive = receive if self.loses_nothing else websocket.receive
         self._websocket = websocket
         self._first = first
         self._send: Send = websocket.send
@@ -93,8 +101,9 @@ class WebSocketTransport:
         if first is not None:
             await anyio.lowlevel.checkpoint()
             return first
-        message = await self._websocket.receive()
+        message = await self._receive()
         if message["type"] == "websocket.disconnect":
+            self._websocket.client_state = WebSocketState.DISCONNECTED
             raise TransportClosed("the client has left")
         text = message.get("text")
         frame: Payload = message["bytes"] if text is None else text
@@ -194,19 +203,19 @@ async def open_session(
         await refuse(websocket, error, refusal=refusal)
         raise Refused(str(error)) from error
     await _accept(websocket, subprotocol)
-    opening = broker.open_session(
-        WebSocketTransport(websocket, first),
-        frames,
-        user=user,
-        client_host=request.client_host,
-        overflow=overflow,
-        encode=encode,
-        wire=wire,
-    )
+    client_host = request.client_host
     del request  # kilobytes, which nobody needs any more
     has_begun = False
     try:
-        async with opening as session:
+        async with broker.open_session(
+            WebSocketTransport(websocket, first),
+            frames,
+            user=user,
+            client_host=client_host,
+            overflow=overflow,
+            encode=encode,
+            wire=wire,
+        ) as session:
             has_begun = True
             try:
                 yield session

@@ -230,7 +230,9 @@ class _Worker:
             _ignore_failed_handshakes()
         cutting = anyio.CancelScope()
         # hypercorn's own types of ASGI differ from everybody else's.
-        app: Any = ForwardedFor(self._application.app, self._settings.trusted_proxies)
+        app: Any = self._application.app
+        if self._settings.trusted_proxies:
+            app = ForwardedFor(app, self._settings.trusted_proxies)
         stopping = (
             signalled(self._deadline.start)
             if self._stop is None
@@ -246,7 +248,7 @@ class _Worker:
                 )
 
             try:
-                await serve(app, self._config, shutdown_trigger=shutdown)
+                await serve(app, self._config, shutdown_trigger=shutdown, mode="asgi")
             finally:
                 self._deadline.cancel()
                 # Its own scope, not the group's: on asyncio hypercorn leaves this task

@@ -26,6 +26,7 @@ class MemoryClient:
         self.close_reason: str | None = None
         self.answers_close = True
         self.closed = anyio.Event()
+        self._news = anyio.Event()  # replaced whenever it is set
         self._to_server, self._from_client = anyio.create_memory_object_stream[Payload](
             math.inf
         )
@@ -40,6 +41,7 @@ class MemoryClient:
             anyio.ClosedResourceError: the client has left.
         """
         await self._to_server.send(frame)
+        self._tell()
 
     async def receive(self) -> Payload:
         """Return the next frame from the server.
@@ -57,6 +59,11 @@ class MemoryClient:
         """Vanish, as when a browser tab is closed. Idempotent."""
         self._to_server.close()
         self._from_server.close()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
 
     def close_all(self) -> None:
         """Free the streams of both ends, at the end of a test."""
@@ -94,16 +101,37 @@ class MemoryTransport:
         client.closed.set()
         if client.answers_close:
             client._to_server.close()
+            client._tell()
+
+
+class KeepingTransport(MemoryTransport):
+    """One whose ``receive`` may be cancelled at any moment."""
+
+    loses_nothing = True
+
+    async def receive(self) -> Payload:
+        """Return the client's next frame."""
+        client = self._client
+        await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return client._from_client.receive_nowait()
+            except anyio.WouldBlock:
+                await client._news.wait()
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                raise TransportClosed("the client has left") from None
 
 
 def memory_transport(
-    capacity: float = math.inf,
+    capacity: float = math.inf, *, loses_nothing: bool = False
 ) -> tuple[MemoryClient, MemoryTransport]:
     """Return a client and the transport that reaches it.
 
     Args:
         capacity: frames that fit on the way to the client before ``send`` waits, as a
             socket's buffers do; 0 for a client that must be reading.
+        loses_nothing: as some transports are; see ``broker.Transport``.
     """
     client = MemoryClient(capacity)
-    return client, MemoryTransport(client)
+    kind = KeepingTransport if loses_nothing else MemoryTransport
+    return client, kind(client)

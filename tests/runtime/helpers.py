@@ -49,10 +49,14 @@ def pos(item: Item) -> Position:
 
 @asynccontextmanager
 async def connected(
-    broker: Broker, *, capacity: float = float("inf"), **options: Any
+    broker: Broker,
+    *,
+    capacity: float = float("inf"),
+    loses_nothing: bool = False,
+    **options: Any,
 ) -> AsyncGenerator[tuple[MemoryClient, Session[Any]], None]:
     """Run a session over a memory transport; if all goes well, the client leaves."""
-    client, transport = memory_transport(capacity)
+    client, transport = memory_transport(capacity, loses_nothing=loses_nothing)
     options.setdefault("frames", Frames.ANY)
     try:
         async with broker.open_session(transport, **options) as session:

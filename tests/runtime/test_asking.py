@@ -1,4 +1,4 @@
-"""A client of the protocol costs no task while it says nothing, and is heard."""
+"""A client costs no task while it says nothing, and is heard all the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.protocol.rules import ProtocolTimes
 from broker.turns import Turns
 
 from .client_helpers import protocol, serving
-from .helpers import LONG_S
+from .helpers import LONG_S, connected
 
 
 def tasks_of_sessions() -> int:
@@ -144,3 +144,108 @@ async def test_turns_are_taken_in_order_and_leave_nothing() -> None:
             tasks.start_soon(take, 3)
         assert turns._lock is None
     assert got == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize("loses_nothing", [False, True])
+async def test_a_plain_client_takes_a_task_only_if_receiving_may_lose_something(
+    loses_nothing: bool,
+) -> None:
+    async with Broker() as broker:
+        async with connected(broker, loses_nothing=loses_nothing) as (client, session):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.receive)
+                await anyio.sleep(10)
+                assert tasks_of_sessions() == (not loses_nothing)
+                await client.send("something")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_plain_client_that_leaves_is_noticed_while_its_handler_is_busy(
+    waits: bool,
+) -> None:
+    """Within two seconds, or at once by who waits for that."""
+    async with Broker() as broker:
+        async with connected(broker, loses_nothing=True) as (client, session):
+            start = anyio.current_time()
+            client.leave()
+            if waits:
+                await session.wait_ended()
+            while session.ending is None:
+                await anyio.sleep(0.1)
+            assert session.ended_by.kind is EndKind.CLIENT_LEFT
+            assert anyio.current_time() - start < (0.1 if waits else 3)
+
+
+async def test_a_busy_handler_of_a_plain_client_gets_all_in_order() -> None:
+    async with Broker() as broker:
+        async with connected(broker, loses_nothing=True) as (client, session):
+            for number in range(10):
+                await client.send(str(number))
+                await anyio.sleep(0.5)
+            assert tasks_of_sessions() == 1
+            assert [await session.receive() for _ in range(10)] == [*"0123456789"]
+            await client.send("more")
+            assert await session.receive() == "more"
+            assert await one_more(client, session) == "last"
+            assert tasks_of_sessions() == 0
+
+
+async def one_more(client: Any, session: Session[Any]) -> Any:
+    """Receive while the client says nothing, for a while."""
+    async with anyio.create_task_group() as tasks:
+
+        async def send_later() -> None:
+            await anyio.sleep(5)
+            await client.send("last")
+
+        tasks.start_soon(send_later)
+        return await session.receive()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("ticks", range(12))
+@pytest.mark.parametrize("loses_nothing", [False, True])
+async def test_a_receive_that_is_cancelled_at_any_tick_loses_nothing(
+    loses_nothing: bool, ticks: int
+) -> None:
+    got = list[Any]()
+    async with Broker() as broker:
+        async with connected(broker, loses_nothing=loses_nothing) as (client, session):
+
+            async def take() -> None:
+                got.append(await session.receive())
+
+            for number in range(20):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(take)
+                    await client.send(str(number))
+                    for _ in range(ticks):
+                        await anyio.lowlevel.checkpoint()
+                    tasks.cancel_scope.cancel()
+            while len(got) < 20:
+                await take()
+    assert got == [str(number) for number in range(20)]
+
+
+async def test_who_is_ended_while_its_handler_asks_is_heard_out() -> None:
+    async with Broker(limits=Limits(grace_s=LONG_S)) as broker:
+        async with connected(broker, loses_nothing=True, user="ann") as (
+            client,
+            session,
+        ):
+            client.answers_close = False
+            async with anyio.create_task_group() as tasks:
+
+                async def wait_for_the_end() -> None:
+                    assert [each async for each in session] == ["before"]
+
+                tasks.start_soon(wait_for_the_end)
+                await client.send("before")
+                await anyio.wait_all_tasks_blocked()
+                await broker.disconnect(user="ann")
+            await client.closed.wait()
+            for _ in range(10):
+                await client.send("too late")
+            await anyio.wait_all_tasks_blocked()
+            assert client._to_server.statistics().current_buffer_used == 0
+            assert tasks_of_sessions() == 1

@@ -31,9 +31,9 @@ RULES = [
 TICKS = range(45)  # the whole scenario takes fewer scheduler ticks than this
 
 
-async def life_of_a_session(broker: Broker) -> None:
+async def life_of_a_session(broker: Broker, *, loses_nothing: bool = False) -> None:
     """All that a session does, in one go."""
-    client, transport = memory_transport()
+    client, transport = memory_transport(loses_nothing=loses_nothing)
     try:
         async with broker.open_session(transport, Frames.TEXT, user="ann") as session:
             await client.send("hello")
@@ -47,6 +47,14 @@ async def life_of_a_session(broker: Broker) -> None:
             await broker.presence("room.b")
     finally:
         client.close_all()
+
+
+async def life_of_a_session_that_asks(broker: Broker) -> None:
+    """The same where the handler's own task receives."""
+    await life_of_a_session(broker, loses_nothing=True)
+
+
+LIVES = [life_of_a_session, life_of_a_session_that_asks]
 
 
 async def life_of_a_subscription(broker: Broker) -> None:
@@ -85,7 +93,7 @@ async def assert_empty(broker: Broker, backplane: MemoryBackplane) -> None:
 
 
 @pytest.mark.parametrize("ticks", TICKS)
-@pytest.mark.parametrize("life", [life_of_a_session, life_of_a_subscription])
+@pytest.mark.parametrize("life", [*LIVES, life_of_a_subscription])
 async def test_cancelled_at_every_tick_nothing_stays_behind(
     life: Any, ticks: int
 ) -> None:
@@ -100,7 +108,7 @@ async def test_cancelled_at_every_tick_nothing_stays_behind(
 
 
 @pytest.mark.parametrize("ticks", TICKS)
-@pytest.mark.parametrize("life", [life_of_a_session, life_of_a_subscription])
+@pytest.mark.parametrize("life", [*LIVES, life_of_a_subscription])
 async def test_cancelled_natively_as_hypercorn_does(
     life: Any, ticks: int, anyio_backend: Any
 ) -> None:

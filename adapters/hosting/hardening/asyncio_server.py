@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Self
 
 from hypercorn.asyncio.task_group import TaskGroup
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+from .application import run_application
 from .connections import LINGER_S, Connections, reset_when_closed
 from .http import Ending, HardenedWrapper
+from .mailbox import Mailbox
 
 __all__ = ("AsyncioServer", "AsyncioTaskGroup")
+
+
+class AsyncioBell(asyncio.Future[None]):
+    """A future that may be set twice, or after its task was cancelled."""
+
+    def set(self) -> None:
+        if not self.done():
+            self.set_result(None)
+
+    def wait(self) -> Self:
+        return self
 
 
 class AsyncioTaskGroup(TaskGroup):
@@ -30,32 +43,9 @@ class AsyncioTaskGroup(TaskGroup):
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Run the application, and return what queues a message for it."""
-        is_finished = False
-
-        async def run(*args: Any) -> None:
-            nonlocal is_finished
-            try:
-                await app(*args)
-            finally:
-                is_finished = True
-                make_room()
-
-        async def put_if_wanted(message: ASGIReceiveEvent) -> None:
-            if message["type"] == "http.disconnect":
-                # The application's own task says so, after its response.
-                make_room()
-            if not is_finished:
-                await put(message)
-            if is_finished:
-                make_room()  # for the next who waits
-
-        def make_room() -> None:
-            while not queue.empty():
-                queue.get_nowait()
-
-        put = await super().spawn_app(cast(AppWrapper, run), config, scope, send)
-        queue: asyncio.Queue[ASGIReceiveEvent] = put.__self__  # type: ignore[attr-defined] # of a bound method
-        return put_if_wanted
+        mailbox = Mailbox(config.max_app_queue_size, AsyncioBell)
+        self.spawn(run_application, app, config, scope, mailbox, send)
+        return mailbox.put
 
 
 class AsyncioServer(TCPServer):
@@ -115,7 +105,16 @@ class AsyncioServer(TCPServer):
             await super().protocol_send(event)
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        # As hypercorn, but for its read_timeout, which nobody sets and which takes a
+        # coroutine for as long as the connection is open.
+        data = None
+        while data != b"":
+            try:
+                data = await self.reader.read(MAX_RECV)
+            except OSError:
+                break
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
         await self.idle_task.stop()  # it would hold the closed socket
 
     async def _close(self) -> None:

@@ -11,7 +11,11 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
+from hypercorn.protocol.h11 import (
+    H2ProtocolAssumedError,
+    H11Protocol,
+    H11WSConnection,
+)
 
 from .pipelining import OneByOne
 
@@ -35,6 +39,16 @@ class Ending(Event):
 @dataclass(frozen=True)
 class StreamEnding(StreamEvent):
     """``Ending``, on its way from a WebSocket to its TCP connection."""
+
+
+class NobodyWaits:
+    """An event, where nobody waits for it."""
+
+    async def set(self) -> None:
+        """Wake nobody."""
+
+
+NOBODY_WAITS: Any = NobodyWaits()
 
 
 class HardenedWrapper(ProtocolWrapper):
@@ -77,6 +91,12 @@ class HardenedH11(H11Protocol):
         """Sends bytes to the client."""
         server: ByteSender = self.send.__self__  # type: ignore[attr-defined] # of a bound method
         return server.send_bytes
+
+    def forget_http(self) -> None:
+        """Let go of what a WebSocket that is accepted needs no more (3 KiB)."""
+        assert isinstance(self.connection, H11WSConnection)
+        del self.connection.h11_connection
+        self.can_read = NOBODY_WAITS
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Pass on what a request's stream says; a frame takes the shortest way."""

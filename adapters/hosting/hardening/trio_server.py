@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+from .application import run_application
 from .connections import LINGER_S, Connections, reset_when_closed
 from .http import Ending, HardenedWrapper
+from .mailbox import Mailbox
 
 __all__ = ("TrioServer", "TrioTaskGroup")
 
@@ -32,30 +34,9 @@ class TrioTaskGroup(TaskGroup):
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Run the application, and return what queues a message for it."""
-
-        queue: trio.MemoryReceiveChannel[ASGIReceiveEvent] | None = None
-
-        async def run(scope: Scope, receive: Any, *args: Any) -> None:
-            nonlocal queue
-            queue = receive.__self__
-            assert queue is not None
-            with queue:  # closed at the end, which wakes who waits for room
-                await app(scope, receive, *args)
-
-        async def put_if_wanted(message: ASGIReceiveEvent) -> None:
-            if message["type"] == "http.disconnect":
-                # The application's own task says so, after its response.
-                make_room()
-            with suppress(trio.BrokenResourceError):
-                await put(message)
-
-        def make_room() -> None:
-            with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
-                while queue is not None:
-                    queue.receive_nowait()
-
-        put = await super().spawn_app(cast(AppWrapper, run), config, scope, send)
-        return put_if_wanted
+        mailbox = Mailbox(config.max_app_queue_size, trio.Event)
+        self.spawn(run_application, app, config, scope, mailbox, send)
+        return mailbox.put
 
 
 class TrioServer(TCPServer):
@@ -115,7 +96,16 @@ class TrioServer(TCPServer):
             await super().protocol_send(event)
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        # As hypercorn, but for its read_timeout, which nobody sets and which takes 1.3
+        # KiB for as long as the connection is open.
+        data = None
+        while data != b"":
+            try:
+                data = await self.stream.receive_some(MAX_RECV)
+            except GONE:
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
         await self.idle_task.stop()  # it would hold the closed socket
 
     async def _close(self) -> None:

@@ -138,9 +138,11 @@ class HardenedStream(WSStream):
             if not self.handshake.accepted:  # it is still for the 500
                 self.state = ASGIWebsocketState.HANDSHAKE
         assert isinstance(self.handshake, HardenedHandshake)
-        if self.handshake.accepted and not self.handshake.is_extended:
+        if self.handshake.accepted:
             protocol: HardenedH11 = self.send.__self__  # type: ignore[attr-defined] # of a bound method
-            self._send_bytes = protocol.send_bytes
+            protocol.forget_http()
+            if not self.handshake.is_extended:
+                self._send_bytes = protocol.send_bytes
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
