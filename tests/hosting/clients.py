@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,20 +25,29 @@ __all__ = ("HardServer", "frame", "handshake", "read_all", "started")
 
 SOCKET_PATIENCE_S = 6.0
 ROOT = Path(__file__).parents[2]
+TRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TRUSTING.check_hostname = False
+TRUSTING.verify_mode = ssl.CERT_NONE
+TRUSTING.set_alpn_protocols(["h2", "http/1.1"])
 
 
 class HardServer:
     """A running server; ``started`` makes one."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Any) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, log: Any, *, is_tls: bool
+    ) -> None:
         self.process = process
         self.port = port
         self._log = log
+        self._is_tls = is_tls
 
     def vitals(self, path: str = "/") -> dict[str, Any]:
         """Return what the server says about itself."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        with urllib.request.urlopen(url, timeout=SOCKET_PATIENCE_S) as response:
+        url = f"http{'s' * self._is_tls}://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(
+            url, timeout=SOCKET_PATIENCE_S, context=TRUSTING if self._is_tls else None
+        ) as response:
             numbers: dict[str, Any] = json.load(response)
         return numbers
 
@@ -74,6 +84,15 @@ class HardServer:
             raise
         return sock
 
+    def secured(self) -> ssl.SSLSocket:
+        """Connect with TLS, offering HTTP/2."""
+        raw = self.raw()
+        try:
+            return TRUSTING.wrap_socket(raw)
+        except BaseException:
+            raw.close()
+            raise
+
     def accepted(self, path: str = "/echo", buffer_bytes: int = 0) -> socket.socket:
         """Connect a WebSocket that does not read by itself."""
         sock = self.raw(handshake(path), buffer_bytes)
@@ -100,10 +119,9 @@ def started(loop: str, *options: str) -> Iterator[HardServer]:
     command = [sys.executable, "-m", "tests.hosting.server", loop, str(port), *options]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        server = HardServer(process, port, log)
+        server = HardServer(process, port, log, is_tls="--tls" in options)
         try:
-            if "--tls" not in options:
-                wait_until(server.answers)
+            wait_until(server.answers)
             yield server
             assert process.poll() is None, server.log()
         finally:

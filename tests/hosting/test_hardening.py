@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import struct
 import subprocess
 import threading
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -468,37 +466,54 @@ def test_http_2_is_not_spoken(server: HardServer, kind: str) -> None:
         assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 4", b"HTTP/1.1 505 "))
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_http_2_is_not_negotiated(loop: str, tmp_path: Path) -> None:
-    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = str(folder / "cert.pem"), str(folder / "key.pem")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -days 2"
     subprocess.run(
         [*command.split(), "-keyout", key, "-out", certificate],
         check=True,
         capture_output=True,
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    return certificate, key
 
-    def chosen(server: HardServer) -> bool:
-        try:
-            raw = server.raw()
-        except ConnectionRefusedError:
-            return False
-        with context.wrap_socket(raw) as sock:
-            assert sock.selected_alpn_protocol() == "http/1.1"
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            return sock.recv(100).startswith(b"HTTP/1.1 200 ")
 
-    with started(loop, *BARE, "--tls", certificate, key) as tls:
-        wait_until(lambda: chosen(tls))
-        with context.wrap_socket(tls.raw()) as sock:
+@pytest.fixture(params=LOOPS)
+def tls(
+    request: pytest.FixtureRequest, certificate: tuple[str, str]
+) -> Iterator[HardServer]:
+    with started(request.param, *BARE, "--tls", *certificate) as server:
+        yield server
+
+
+def test_http_2_is_not_negotiated(tls: HardServer) -> None:
+    with tls.secured() as sock:
+        assert sock.selected_alpn_protocol() == "http/1.1"
+        sock.sendall(handshake())
+        assert sock.recv(1_000).startswith(b"HTTP/1.1 101 ")
+        sock.sendall(b"\x81\x02hi")
+        assert code_in(sock.recv(100)) == 1002
+
+
+def test_connections_with_tls_leave_nothing_and_are_cut(tls: HardServer) -> None:
+    before = tls.vitals()["connections"]
+    for is_polite in (True, False) * 5:
+        with tls.secured() as sock:
             sock.sendall(handshake())
             assert sock.recv(1_000).startswith(b"HTTP/1.1 101 ")
-            sock.sendall(b"\x81\x02hi")
-            assert code_in(sock.recv(100)) == 1002
+            if is_polite:
+                sock.sendall(frame(Opcode.CLOSE, b""))
+                read_all(sock)
+    wait_until(lambda: tls.vitals()["connections"] == before, PROMPTLY_S)
+    assert tls.vitals()["faults"] == 0
+    assert "Traceback" not in tls.log()
+    with tls.secured() as sock:
+        sock.sendall(handshake())
+        sock.recv(1_000)
+        with pytest.raises(OSError, match=CUT):
+            tls.vitals("/abort")  # is one of them
+        wait_until(lambda: is_cut(sock), PROMPTLY_S)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

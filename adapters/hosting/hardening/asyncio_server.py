@@ -53,6 +53,8 @@ class AsyncioServer(TCPServer):
 
     def __init__(self, connections: Connections, *args: Any) -> None:
         super().__init__(*args)
+        # Now, for at the end asyncio's TLS no longer knows it.
+        self._socket = self.writer.get_extra_info("socket")
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -67,7 +69,7 @@ class AsyncioServer(TCPServer):
 
     def cut(self) -> None:
         """Reset the connection now; the reader notices, and tells the application."""
-        reset_when_closed(self.writer.get_extra_info("socket"))
+        reset_when_closed(self._socket)
         self.writer.transport.abort()
 
     async def send_bytes(self, data: bytes) -> None:

@@ -65,8 +65,8 @@ class Connections:
 
     def let_go(self, cut: Callable[[], None]) -> None:
         """Cut a connection, and count it no more."""
-        cut()
         self._cuts.discard(cut)
+        cut()
 
     def contain(self, error: BaseException | None) -> bool:
         """Log the fault that a connection has ended with as one line.
