@@ -18,8 +18,7 @@ logger = logging.getLogger("broker.hosting")
 
 MAX_PORT = 65_535
 BACKLOG = 1_024  # connections that wait to be accepted (guess; the kernel caps it)
-PROBE_S = 10  # between keepalive probes (guess)
-PROBES = 3  # where TCP_USER_TIMEOUT, which overrides it, is not available (guess)
+PROBES = 3  # that go unanswered before a client is taken for gone (Linux has 9; guess)
 
 
 class ListenError(Exception):
@@ -32,10 +31,12 @@ class SocketOptions:
 
     Attributes:
         user_timeout_s: a client that takes nothing of what is sent for so long is cut
-            by the kernel (s).
+            by the kernel (s). So is one that answers no probe, because the kernel asks
+            for this time only, and not how many probes were lost.
         notsent_lowat_bytes: most bytes that the kernel takes for one client beyond
             what is under way to it.
-        keepalive_s: idle time before the kernel asks whether a client is there (s).
+        keepalive_s: idle time before the kernel asks whether a client is there (s); at
+            most half of ``user_timeout_s``, so that one probe that is lost ends nobody.
     """
 
     user_timeout_s: float
@@ -128,6 +129,7 @@ def _bound(family: socket.AddressFamily, address: Any) -> socket.socket:
 def _set_options(sock: socket.socket, options: SocketOptions) -> None:
     """Set what accepted connections inherit, and say what is missing here."""
     tcp = socket.IPPROTO_TCP
+    idle_s = min(options.keepalive_s, options.user_timeout_s / 2)
     sock.setsockopt(tcp, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     wanted = {
@@ -140,10 +142,13 @@ def _set_options(sock: socket.socket, options: SocketOptions) -> None:
             "a client that stops reading may hold megabytes in the kernel",
         ),
         "TCP_KEEPIDLE": (
-            round(options.keepalive_s),
+            int(idle_s),
             "a client that vanished is noticed after hours",
         ),
-        "TCP_KEEPINTVL": (PROBE_S, "a client that vanished is noticed late"),
+        "TCP_KEEPINTVL": (
+            int((options.user_timeout_s - idle_s) / PROBES),
+            "a client that vanished is noticed late",
+        ),
         "TCP_KEEPCNT": (PROBES, "a client that vanished is noticed late"),
     }
     for name, (value, without) in wanted.items():

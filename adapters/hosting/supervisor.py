@@ -86,9 +86,10 @@ class _Workers:
         """Stop at the first signal, and kill at the second."""
 
         def on_signal(number: int, _: object) -> None:
+            # First: the next one may come while this is written.
+            die_of_the_next(time.monotonic(), self._kill)
             logger.info("%s: stopping", signal.Signals(number).name)
             self._stop()
-            die_of_the_next(time.monotonic(), self._kill)
 
         for each in STOP_SIGNALS:
             signal.signal(each, on_signal)

@@ -48,6 +48,8 @@ class Deadlines:
         """
         heard, spoke = received != self._received, sent != self._sent
         self._received, self._sent = received, sent
+        if not (self._since or is_sending or is_inbox_full):
+            return None  # as a rule: each second, for each client
         if heard or is_inbox_full:  # who is held back cannot be heard
             self._start(EndKind.SILENT, now=now)
         if heard or spoke or is_inbox_full:
@@ -69,7 +71,8 @@ class Deadlines:
 
     def _start(self, *kinds: EndKind, now: float) -> None:
         for kind in kinds:
-            self._since[kind] = now
+            if self._limit(kind) is not None:
+                self._since[kind] = now
 
     def _follow(self, kind: EndKind, holds: bool, now: float) -> None:
         if holds:

@@ -14,9 +14,11 @@ import anyio
 import sniffio
 import trio
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from adapters.asgi.lifespan import broker_lifespan
@@ -73,6 +75,32 @@ async def deaf(websocket: WebSocket) -> None:
     """Never takes a message."""
     async with open_session(websocket, broker, frames=Frames.ANY) as session:
         await session.wait_ended()
+
+
+async def impatient(websocket: WebSocket) -> None:
+    """Gives up waiting for its client again and again, and sends back what it gets."""
+    async with open_session(websocket, broker) as session:
+        while session.ending is None:
+            text = None
+            with anyio.move_on_after(0.0005):
+                text = await session.receive()
+            if text is not None:
+                await session.send(text)
+
+
+class Between:
+    """Another application's ``receive`` around the server's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what the server says."""
+
+        async def pass_on() -> Message:
+            return await receive()
+
+        await self._app(scope, pass_on, send)
 
 
 async def refused(websocket: WebSocket) -> None:
@@ -144,6 +172,8 @@ routes = [
     Route("/publish", publish, methods=["POST"]),
     WebSocketRoute("/ours", ours),
     WebSocketRoute("/room/{topic}", room),
+    WebSocketRoute("/between", ours, middleware=[Middleware(Between)]),
+    WebSocketRoute("/impatient", impatient),
     WebSocketRoute("/quiet", listener),
     WebSocketRoute("/small", listener),
     WebSocketRoute("/deaf", deaf),

@@ -65,10 +65,12 @@ def check_what_is_not_allowed(url: str) -> None:
     wire = Wire.CENTRIFUGE
     with pytest.raises(BenchError, match="give the topic a history"):
         run(quick(url, wire, scenario=Scenario.RESUME, drop_s=0.1))
-    report = run(quick(url, wire, rate_per_s=1000.0))
+    # It is over after a quarter of a second; a busy machine notices later.
+    plan = quick(url, wire, rate_per_s=1000.0, duration_s=3.0)
+    report = run(plan)
     said = "closed the connections of 1 publisher (closed with 3013 too many requests)"
     assert any(said in each for each in report.warnings)
-    assert 0 < report.sent < 500
+    assert 0 < report.sent < 3_000
 
 
 def ours(server: Server) -> str:

@@ -304,6 +304,11 @@ def test_g7_a_worker_that_dies_takes_the_others_with_it() -> None:
         victim, survivor = pids
         os.kill(victim, signal.SIGKILL)
         read_to_the_end(by_pid[survivor])
+        # What nobody reads keeps its client from seeing the end, and from closing.
+        with pytest.raises(ConnectionClosed) as cut:
+            while True:
+                by_pid[victim].recv(timeout=PATIENCE_S)
+        assert cut.value.rcvd is None
         assert server.wait() == 1
         assert has_gone(survivor)
         assert "ended by itself, with exit code -9" in server.log()

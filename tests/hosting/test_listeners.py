@@ -16,12 +16,12 @@ import pytest
 from adapters.hosting import listeners
 from adapters.hosting.listeners import ListenError, SocketOptions, listen
 
-OPTIONS = SocketOptions(user_timeout_s=7.5, notsent_lowat_bytes=12_345, keepalive_s=42)
+OPTIONS = SocketOptions(user_timeout_s=98.5, notsent_lowat_bytes=12_345, keepalive_s=42)
 TCP_NOTSENT_LOWAT = 25  # Linux's; Python has the name from 3.12 on
 TCP_OPTIONS = {
-    "TCP_USER_TIMEOUT": 7_500,
+    "TCP_USER_TIMEOUT": 98_500,
     "TCP_KEEPIDLE": 42,
-    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPINTVL": 18,
     "TCP_KEEPCNT": 3,
     "TCP_NODELAY": 1,
 }
@@ -88,6 +88,26 @@ def test_connections_inherit_the_options(opened: Opened, host: str) -> None:
         # They are ours: a fresh socket has others.
         fresh = stack.enter_context(socket.socket())
         assert options_of(fresh) != TCP_OPTIONS
+
+
+@linux
+@pytest.mark.parametrize(
+    ("user_timeout_s", "keepalive_s", "idle_s", "interval_s"),
+    [(60, 30, 30, 10), (20, 30, 10, 3), (60, 3, 3, 19), (2, 30, 1, 1)],
+)
+def test_one_probe_that_is_lost_ends_nobody(
+    user_timeout_s: float, keepalive_s: float, idle_s: int, interval_s: int
+) -> None:
+    """With TCP_USER_TIMEOUT set, the kernel does not count how many were lost."""
+    options = SocketOptions(
+        user_timeout_s=user_timeout_s, notsent_lowat_bytes=1, keepalive_s=keepalive_s
+    )
+    [listener] = listen(["127.0.0.1:0"], options)
+    with listener:
+        found = options_of(listener)
+    assert found["TCP_KEEPIDLE"] == idle_s
+    assert found["TCP_KEEPINTVL"] == interval_s
+    assert idle_s + interval_s <= user_timeout_s
 
 
 def test_several_addresses_in_their_order(opened: Opened, tmp_path: Path) -> None:

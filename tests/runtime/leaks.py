@@ -16,9 +16,7 @@ SESSIONS = 10_000
 AT_ONCE = 500
 
 
-def check_empty(
-    broker: Broker, backplane: MemoryBackplane, sessions: int = SESSIONS
-) -> None:
+def check_empty(broker: Broker, backplane: MemoryBackplane, sessions: int) -> None:
     """Of what came and went, nothing is known any more."""
     now = broker.statistics()
     assert now.sessions == now.topics == now.queued_bytes == now.leaving == 0

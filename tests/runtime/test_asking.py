@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from broker import Broker, EndKind, Limits, Session
+from broker import Broker, Ending, EndKind, Limits, Session
 from broker.client_protocol import ClientProtocol
 from broker.protocol.rules import ProtocolTimes
 from broker.turns import Turns
@@ -249,3 +249,19 @@ async def test_who_is_ended_while_its_handler_asks_is_heard_out() -> None:
             await anyio.wait_all_tasks_blocked()
             assert client._to_server.statistics().current_buffer_used == 0
             assert tasks_of_sessions() == 1
+
+
+@pytest.mark.parametrize("loses_nothing", [False, True])
+async def test_what_comes_with_the_end_is_not_handled(loses_nothing: bool) -> None:
+    async with Broker() as broker:
+        async with connected(broker, loses_nothing=loses_nothing) as (client, session):
+            async with anyio.create_task_group() as tasks:
+
+                async def hear() -> None:
+                    assert [each async for each in session] == []
+
+                tasks.start_soon(hear)
+                await anyio.wait_all_tasks_blocked()
+                client._to_server.send_nowait("late")
+                client._tell()
+                session.end(Ending.of(EndKind.DISCONNECTED))

@@ -9,6 +9,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
+from adapters.hosting.collector import tuned_collector
 from broker import Broker, EndKind, Frames, Limits, MemoryBackplane, TopicRules
 from broker.testing import memory_transport
 from tests.runtime.leaks import AT_ONCE, SESSIONS, census, check_census, check_empty
@@ -53,22 +54,23 @@ async def test_ten_thousand_sessions_leave_every_registry_empty() -> None:
     limits = Limits(max_outbox_messages=16, stall_s=5, idle_s=30, grace_s=1)
     draw = random.Random(1)
     tracked: Counter[str] = Counter()
-    async with Broker(backplane, rules=rules, limits=limits) as broker:
-        for start in range(0, SESSIONS, AT_ONCE):
-            async with anyio.create_task_group() as tasks:
-                for number in range(start, start + AT_ONCE):
-                    tasks.start_soon(one_client, broker, number, draw)
-            if start == 0:
-                tracked = await census()
-        after = await census()
-        for kind in (
-            EndKind.CLIENT_LEFT,
-            EndKind.COMPLETED,
-            EndKind.INTERNAL_ERROR,
-            EndKind.SHUTDOWN,
-            EndKind.WRONG_FRAME_TYPE,
-        ):
-            ended = broker.statistics().totals.ended
-            assert ended[kind] > SESSIONS / 20, ended
-        check_empty(broker, backplane)
-        check_census(tracked, after)
+    with tuned_collector():
+        async with Broker(backplane, rules=rules, limits=limits) as broker:
+            for start in range(0, SESSIONS, AT_ONCE):
+                async with anyio.create_task_group() as tasks:
+                    for number in range(start, start + AT_ONCE):
+                        tasks.start_soon(one_client, broker, number, draw)
+                if start == 0:
+                    tracked = await census()
+            after = await census()
+            for kind in (
+                EndKind.CLIENT_LEFT,
+                EndKind.COMPLETED,
+                EndKind.INTERNAL_ERROR,
+                EndKind.SHUTDOWN,
+                EndKind.WRONG_FRAME_TYPE,
+            ):
+                ended = broker.statistics().totals.ended
+                assert ended[kind] > SESSIONS / 20, ended
+            check_empty(broker, backplane, SESSIONS)
+            check_census(tracked, after)

@@ -74,12 +74,12 @@ class ServerSettings(
         drain_s: the whole time from SIGTERM to exit (s, > 0; 10: ``docker stop`` waits
             so long).
         user_timeout_s: how long sent bytes may stay unacknowledged before the
-            connection is dropped, TCP_USER_TIMEOUT (s, > 0; 20: measured with
-            hypercorn; nginx's send_timeout is 60).
+            connection is dropped, and so may keepalive probes, TCP_USER_TIMEOUT (s,
+            > 0; 60: as nginx's send_timeout).
         notsent_lowat_bytes: unsent bytes in the kernel above which a socket takes no
             more, TCP_NOTSENT_LOWAT (> 0; 16 KiB: trio sets the same).
-        keepalive_s: idle time before TCP keepalive probes (s, 1 to 32,767, as in
-            Linux; 30: guess).
+        keepalive_s: idle time before TCP keepalive probes, at most half of
+            ``user_timeout_s`` (s, 1 to 32,767, as in Linux; 30: guess).
         compression: permessage-deflate (off: OWASP's WebSocket cheat sheet).
         trusted_proxies: addresses or networks whose X-Forwarded-For is believed.
         metrics_from: addresses or networks that may read /metrics; empty for nobody.
@@ -97,7 +97,7 @@ class ServerSettings(
     wait_for_backplane_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     drain_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     # The kernel takes milliseconds, in 32 bits.
-    user_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=2_147_483)] = 20.0
+    user_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=2_147_483)] = 60.0
     notsent_lowat_bytes: Annotated[int, msgspec.Meta(gt=0, le=2_147_483_647)] = 16_384
     keepalive_s: Annotated[float, msgspec.Meta(ge=1, le=32_767)] = 30.0
     compression: bool = False
