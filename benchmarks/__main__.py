@@ -50,10 +50,19 @@ QUICK: dict[str, Callable[[], Outcome]] = {
             paced=6,
             burst=6,
             idle=50,
+            settle_s=0.1,
         )
     ),
     "protocol": lambda: protocol.run(
-        Size(loops=("asyncio",), clients=20, runs=1, paced=6, burst=50, idle=50)
+        Size(
+            loops=("asyncio",),
+            clients=20,
+            runs=1,
+            paced=6,
+            burst=50,
+            idle=50,
+            settle_s=0.1,
+        )
     ),
     "scale": lambda: scale.run(
         scale.Size(

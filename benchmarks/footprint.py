@@ -14,8 +14,6 @@ from .rig import JUDGED, SERVERS, SMALL_BYTES, Rig, Size, connected, open_rig
 
 __all__ = ("Footprint", "collector", "idle_memory", "measure_idle")
 
-SETTLE_S = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
@@ -29,10 +27,10 @@ def measure_idle(server: str, loop: str, size: Size) -> Footprint:
     """Connect ``size.idle`` clients that only listen."""
     with open_rig(server, loop) as rig:
         rig.ask("connect", port=rig.port, clients=1)  # all is imported now
-        time.sleep(SETTLE_S)
+        time.sleep(size.settle_s)
         empty = rig.resident_bytes()
         rig.ask("connect", port=rig.port, clients=size.idle)
-        time.sleep(SETTLE_S)
+        time.sleep(size.settle_s)
         grown = rig.resident_bytes() - empty
         rig.ask("post", path="/collect")
         collected = rig.resident_bytes() - empty

@@ -57,6 +57,7 @@ class Size:
         bursts: bursts of a run for a server that has joined frames, and would be done
             with one before a clock could tell.
         idle: connections whose memory is measured; 0 for none.
+        settle_s: until all is done that a connection brings (s; guess).
     """
 
     loops: Sequence[str] = LOOPS
@@ -67,6 +68,7 @@ class Size:
     stall: int = 60
     bursts: int = 10
     idle: int = 1_000
+    settle_s: float = 1.0
 
     def messages(self, mode: str, loop: str) -> int:
         count = self.paced if mode == "paced" else self.burst

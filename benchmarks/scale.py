@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -19,21 +19,25 @@ import anyio
 
 from broker import Broker, TopicRules
 
-from .contenders import PAYLOAD_BYTES, Tally, ours_receive_all
+from .contenders import CONTENDERS, PAYLOAD_BYTES, Contender, Tally
 from .in_process import Once, pacing, take_turn, tuned_collector
 from .results import Outcome, Section, Spread, Verdict, alternate
-from .rig import SMALL_BYTES, Result, open_rig
+from .rig import SMALL_BYTES, Open, Result, open_rig
+from .scale_floor import open_floor
 
 __all__ = ("Size", "run")
 
 Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Once]]
 Hold: TypeAlias = Callable[[Broker, AsyncExitStack, range], Awaitable[None]]
+Costs: TypeAlias = Sequence[Sequence[float]]  # (µs) by size, run by run
 
 LOOPS = ("asyncio", "trio")
 SERVERS = {
     "protocol served": "Centrifuge protocol",
     "ours served": "your own messages",
 }
+OURS, STREAMS = CONTENDERS[0], CONTENDERS[2]
+FLOOR, NAIVE = "sending alone", "the naive loop"
 FLAT = 1.2  # times the first figure: what the issue calls flat
 PAYLOAD = "x" * PAYLOAD_BYTES
 TOPICS_OF_ONE = 100  # a thousand subscriptions make 100,000 topics
@@ -51,7 +55,7 @@ class Size:
         counted: things whose memory is measured together.
         runs: values of each.
         turn_s: shortest length of a turn in process (s).
-        deliveries: of one run over hypercorn, about.
+        deliveries: of one run over hypercorn, about; a third of it on trio.
         rigs: whether to measure over hypercorn, and on which loops.
     """
 
@@ -61,7 +65,7 @@ class Size:
     counted: int = 10_000
     runs: int = 5
     turn_s: float = 0.2
-    deliveries: int = 60_000
+    deliveries: int = 30_000
     rigs: Sequence[str] = LOOPS
 
 
@@ -70,13 +74,7 @@ def run(size: Size | None = None) -> Outcome:
     size = size or Size()
     outcome = Outcome()
     with tuned_collector():
-        grow(
-            outcome,
-            size,
-            "subscribers",
-            [partial(publishing_to, many) for many in size.subscribers],
-            size.subscribers,
-        )
+        subscribers(outcome, size)
         grow(
             outcome,
             size,
@@ -96,6 +94,22 @@ def run(size: Size | None = None) -> Outcome:
         for server in SERVERS:
             over_hypercorn(outcome, size, loop, server)
     return outcome
+
+
+def subscribers(outcome: Outcome, size: Size) -> None:
+    """Measure a delivery with more and more subscribers: ours, and anyio's streams."""
+    what, counts = "subscribers", size.subscribers
+    openings = [
+        partial(publishing_to, who, many) for who in (OURS, STREAMS) for many in counts
+    ]
+    rows: list[tuple[str, ...]] = []
+    for loop in LOOPS:
+        costs = anyio.run(race, openings, size, backend=loop)
+        floors = {STREAMS.name: costs[len(counts) :]}
+        rows += compare(outcome, what, loop, counts, costs[: len(counts)], floors)
+    outcome.sections.append(
+        Section(TITLES[what], PROSE[what], compared(what, counts), rows)
+    )
 
 
 def grow(
@@ -126,10 +140,10 @@ async def race(openings: Sequence[Opening], size: Size) -> list[list[float]]:
     async with AsyncExitStack() as stack:
         drivers = [await stack.enter_async_context(each()) for each in openings]
         await anyio.wait_all_tasks_blocked()
-        gc.collect()
-        gc.freeze()
         for number in range(size.runs + 1):
             for driver, mine in zip(drivers, costs, strict=True):
+                gc.collect()  # else one pays for what another has left
+                gc.freeze()
                 done, elapsed = await take_turn(driver, size.turn_s)
                 # Else thousands would go to sleep again in the next one's turn.
                 await anyio.wait_all_tasks_blocked()
@@ -139,12 +153,12 @@ async def race(openings: Sequence[Opening], size: Size) -> list[list[float]]:
 
 
 @asynccontextmanager
-async def publishing_to(subscribers: int) -> AsyncGenerator[Once, None]:
+async def publishing_to(who: Contender, count: int) -> AsyncGenerator[Once, None]:
     """Yield what publishes a message and waits until all have it."""
     tally = Tally()
     async with (
-        ours_receive_all(subscribers, tally) as publish,
-        pacing(publish, tally, subscribers) as once,
+        who.open(count, tally) as publish,
+        pacing(publish, tally, count) as once,
     ):
         yield once
 
@@ -169,29 +183,98 @@ async def publishing_among(topics: int, patterns: int) -> AsyncGenerator[Once, N
 
 def over_hypercorn(outcome: Outcome, size: Size, loop: str, server: str) -> None:
     """Measure what a delivery costs with more and more clients, one publisher."""
+    deliveries = size.deliveries // 3 if loop == "trio" else size.deliveries
+    # In the order of how long it takes to connect all. After 30 s without a word the
+    # kernel asks all clients of a server at once whether they are there, and drops most
+    # of so many questions on loopback; who has lost one is gone.
+    openings: dict[str, Open] = {
+        server: partial(open_rig, server, loop),
+        NAIVE: partial(open_rig, "naive served", loop),
+        FLOOR: open_floor,
+    }
     jobs: dict[str, Callable[[], Result]] = {}
     with ExitStack() as stack:
-        for clients in size.subscribers:
-            rig = stack.enter_context(open_rig(server, loop))
-            rig.connect(clients)
-            jobs[str(clients)] = partial(
-                rig.run,
-                "paced",
-                messages=max(size.deliveries // clients, 2),
-                size=SMALL_BYTES,
-            )
+        for who, opening in openings.items():
+            for clients in size.subscribers:
+                rig = stack.enter_context(opening())
+                rig.connect(clients)
+                jobs[f"{who} {clients}"] = partial(
+                    rig.run,
+                    "paced",
+                    messages=max(deliveries // clients, 2),
+                    size=SMALL_BYTES,
+                )
         found = alternate(jobs, size.runs)
-    costs = [[each.cpu_us for each in results] for results in found.values()]
-    rows = note(outcome, f"clients, {SERVERS[server]}", loop, size.subscribers, costs)
+    froze = [job for job, runs in found.items() if any(each.froze for each in runs)]
+    assert not froze, f"clients were lost: {froze}"
+    costs = {
+        who: [
+            [each.cpu_us for each in found[f"{who} {clients}"]]
+            for clients in size.subscribers
+        ]
+        for who in openings
+    }
+    ours = costs.pop(server)
+    what = f"clients, {SERVERS[server]}"
     outcome.sections.append(
         Section(
             f"Over hypercorn, {SERVERS[server]}, {loop}",
-            "Processor time of `broker serve` for each delivery; a run publishes until "
-            f"about {size.deliveries:,} are made. All servers are there, in turns.",
-            ("loop", "clients", "µs", f"against {size.subscribers[0]:,}"),
-            rows,
+            OVER_HYPERCORN.format(deliveries=deliveries),
+            compared("clients", size.subscribers),
+            compare(outcome, what, loop, size.subscribers, ours, costs),
         )
     )
+
+
+def compared(what: str, counts: Sequence[int]) -> tuple[str, ...]:
+    """Return the header of what ``compare`` returns."""
+    base = f"against {counts[0]:,}"
+    return ("loop", "who", what, "µs", base, "asgi-broker against it", f"… {base}")
+
+
+def compare(
+    outcome: Outcome,
+    what: str,
+    loop: str,
+    counts: Sequence[int],
+    ours: Costs,
+    floors: Mapping[str, Costs],
+) -> list[tuple[str, ...]]:
+    """Do as ``note``, beside what others take with as many, run by run."""
+    rows = [
+        (loop, "asgi-broker", *row[1:], "", "")
+        for row in note(outcome, what, loop, counts, ours)
+    ]
+    for who, costs in floors.items():
+        ratios = [
+            [mine / floor for mine, floor in zip(*runs, strict=True)]
+            for runs in zip(ours, costs, strict=True)
+        ]
+        for many, runs, ratio in zip(counts, costs, ratios, strict=True):
+            outcome.figures[f"scale/{what}/{loop}/{many}/{who}"] = list(runs)
+            rows.append(
+                (
+                    loop,
+                    who,
+                    f"{many:,}",
+                    Spread.of(runs).show(),
+                    Spread.ratios(runs, costs[0]).show(suffix="×"),
+                    Spread.of(ratio).show(suffix="×"),
+                    Spread.ratios(ratio, ratios[0]).show(suffix="×"),
+                )
+            )
+        if who == FLOOR:
+            continue  # the more is done besides, the less this part of it would show
+        most = max(Spread.ratios(ratio, ratios[0]).median for ratio in ratios)
+        outcome.verdicts.append(
+            Verdict(
+                f"{loop}: from {counts[0]:,} to {counts[-1]:,} {what} it grows at most "
+                f"{FLAT:g}× as much as {who}",
+                f"{most:.2f}×",
+                most <= FLAT,
+            )
+        )
+    return rows
 
 
 def note(
@@ -293,7 +376,9 @@ TITLES = {
 PROSE = {
     "subscribers": (
         f"In one process; messages of {PAYLOAD_BYTES} bytes. Processor time for each "
-        "delivery, from the publish until all subscribers, each a task, have it."
+        "delivery, from the publish until all subscribers, each a task, have it. "
+        "Beside it what anyio's streams take, one for each and no more: the floor for "
+        "whoever wakes tasks by them."
     ),
     "topics": (
         "In one process. Processor time of a publish and of taking the message, by the "
@@ -304,3 +389,12 @@ PROSE = {
         "not match."
     ),
 }
+OVER_HYPERCORN = (
+    "Processor time of `broker serve` for each delivery; a run publishes until about "
+    "{deliveries:,} are made. All servers are there, in turns. Beside it the "
+    "tutorials' loop, served alike, and a bare loop of `socket.send`, without an event "
+    "loop: the floor for whoever has a socket for each client. To whoever hears less "
+    "than about six times a second, as with 10,000 clients, Linux acknowledges each "
+    "message at once, which on loopback the sender's time pays for; to others when "
+    "they read, which the reader's does."
+)
