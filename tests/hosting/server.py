@@ -10,8 +10,9 @@ import asyncio
 import json
 import os
 import resource
+import socket
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -83,8 +84,24 @@ def vitals(connections: Connections | None) -> dict[str, Any]:
         "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "connections": len(connections) if connections is not None else 0,
         "faults": connections.faults if connections is not None else 0,
+        "probe_times": probe_times(),
         "seen": seen,
     }
+
+
+def probe_times() -> list[int]:
+    """Return after what idle time each connection is probed (s)."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as sock:
+                if sock.family == socket.AF_INET and sock.getpeername():
+                    found.append(
+                        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                    )
+    return found
 
 
 async def until_disconnected(receive: Any, send: Any | None = None) -> None:

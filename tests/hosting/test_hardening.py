@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Literal
 
 import pytest
@@ -514,6 +515,19 @@ def test_connections_with_tls_leave_nothing_and_are_cut(tls: HardServer) -> None
         with pytest.raises(OSError, match=CUT):
             tls.vitals("/abort")  # is one of them
         wait_until(lambda: is_cut(sock), PROMPTLY_S)
+
+
+def test_clients_that_come_together_are_probed_at_times_of_their_own(
+    server: HardServer,
+) -> None:
+    with socket.socket() as other:
+        usual_s = other.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(server.accepted())
+        found_s = server.vitals()["probe_times"]
+    assert len(set(found_s)) > 3, found_s
+    assert all(usual_s / 2 <= each_s <= usual_s for each_s in found_s)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -14,7 +14,7 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
 from .application import run_application
-from .connections import LINGER_S, Connections, reset_when_closed
+from .connections import LINGER_S, Connections, reset_when_closed, spread_probes
 from .http import Ending, HardenedWrapper
 from .mailbox import Mailbox
 
@@ -60,6 +60,7 @@ class AsyncioServer(TCPServer):
 
     async def run(self) -> None:
         """Serve until the connection ends; then it is closed."""
+        spread_probes(self._socket)
         with self._connections.holding(self.cut):
             try:
                 await super().run()

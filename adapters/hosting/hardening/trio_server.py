@@ -14,7 +14,7 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
 from .application import run_application
-from .connections import LINGER_S, Connections, reset_when_closed
+from .connections import LINGER_S, Connections, reset_when_closed, spread_probes
 from .http import Ending, HardenedWrapper
 from .mailbox import Mailbox
 
@@ -44,11 +44,13 @@ class TrioServer(TCPServer):
 
     def __init__(self, connections: Connections, *args: Any) -> None:
         super().__init__(*args)
+        self._socket = getattr(self.stream, "transport_stream", self.stream).socket
         self._connections = connections
         self._lingering: trio.CancelScope | None = None  # of the task that cuts it
 
     async def run(self) -> None:
         """Serve until the connection ends; then it is closed."""
+        spread_probes(self._socket)
         with self._connections.holding(self.cut):
             try:
                 await super().run()
@@ -58,9 +60,8 @@ class TrioServer(TCPServer):
 
     def cut(self) -> None:
         """Reset the connection now; the reader notices, and tells the application."""
-        sock = getattr(self.stream, "transport_stream", self.stream).socket
-        reset_when_closed(sock)
-        sock.close()
+        reset_when_closed(self._socket)
+        self._socket.close()
 
     async def send_bytes(self, data: bytes) -> None:
         """Send bytes; waits while the client does not take what was sent before.
