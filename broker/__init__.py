@@ -24,6 +24,7 @@ from .errors import (
 from .hooks import Hooks
 from .memory import MemoryBackplane
 from .message import Gap, Item, Message, Position, Receipt
+from .relay import Attached
 from .session import Session
 from .state.presence import Member
 from .stats import Statistics
@@ -33,6 +34,7 @@ from .wire import plain_frame
 
 __all__ = (
     "Access",
+    "Attached",
     "Backplane",
     "BackplaneError",
     "BackplaneUnsupported",

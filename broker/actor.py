@@ -111,7 +111,12 @@ class Actor:
         return self.ending is not None and self.ending.kind is EndKind.CLIENT_LEFT
 
     def check(self) -> None:
-        """Raise SessionEnded if it has ended, other than by the client's leaving."""
+        """Raise SessionEnded if it has ended, other than by the client's leaving.
+
+        Raises:
+            UsageError: another thread asks.
+        """
+        self._core.check_thread()
         if self.ending is not None and not self.has_left:
             raise SessionEnded(self.ending)
 

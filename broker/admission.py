@@ -10,8 +10,9 @@ import anyio
 
 from .config import Limits
 from .core import Core
-from .ending import ending_for
-from .errors import BrokerClosed, LimitExceeded, OriginNotAllowed
+from .ending import EndKind, ending_for
+from .errors import BrokerClosed, LimitExceeded, OriginNotAllowed, UsageError
+from .state.checks import check_user
 from .state.directory import Directory
 from .state.origins import Origins
 from .state.rates import Meter, UserMeters, session_meter
@@ -53,6 +54,7 @@ class Admission:
             hook = core.hooks.authenticate
             if user is None and hook is not None:
                 user = await hook(request)
+            check_user(user)
             self._check(core, None, user)
         except Exception as error:
             self._note_refusal(core, error, request.client_host)
@@ -94,13 +96,15 @@ class Admission:
         ending = ending_for(error)
         core.counters.refused[ending.kind] += 1
         facts = {"event": "refused", "host": host, "ended": ending.kind.value}
-        advice = ""
+        advice, level = "", logging.INFO
         if isinstance(error, OriginNotAllowed):
             facts["origin"] = error.origin
             advice = (
                 f": add '{error.origin}' to the broker's origins to allow its pages"
             )
-        logger.info("refused: %s%s", ending, advice, extra=facts)
+        elif ending.kind is EndKind.INTERNAL_ERROR and isinstance(error, UsageError):
+            advice, level = f": {error}", logging.ERROR  # the application's to mend
+        logger.log(level, "refused: %s%s", ending, advice, extra=facts)
 
     def _check_origin(self, request: ConnectRequest) -> None:
         origin = request.headers.get("origin")

@@ -15,18 +15,19 @@ from . import orders, survey
 from .backplane import Backplane, Page
 from .clients import Clients
 from .config import Limits, Overflow, RuleBook, TopicRules
-from .core import Core
+from .core import HAS_CLOSED, NOT_RUNNING, Core
 from .ending import Ending, EndKind
 from .errors import BrokerClosed, UsageError
 from .hooks import Hooks
 from .message import NO_HEADERS, Encode, Payload, Position, Receipt
 from .nodes import Nodes
-from .schemes import backplane_for
+from .schemes import chosen
 from .session import Session
+from .state.checks import check_start, given
 from .state.origins import Origins
 from .state.presence import Member
 from .stats import Statistics
-from .subscription import Subscription, check_bounds
+from .subscription import Subscription, check_options
 from .tasks import collapsing
 from .topics import check_pattern, check_topic, is_pattern, namespace_of
 from .transport import ConnectRequest, Frames, FrameT, Transport
@@ -39,7 +40,8 @@ class Broker(AsyncContextManagerMixin):
     """One node: hands what is published on a topic to all who subscribe to it.
 
     It runs inside ``async with broker:`` (or the application's lifespan) and may be
-    entered again after it was left; what it remembered is gone then.
+    entered again after it was left; what it remembered is gone then. Other threads
+    reach it with ``anyio.from_thread.run``: all but ``statistics`` refuses them.
 
     Args:
         backplane: carries messages to other nodes, or its URL; None for a node on its
@@ -52,7 +54,8 @@ class Broker(AsyncContextManagerMixin):
             connect, with their visitors' cookies.
 
     Raises:
-        UsageError: an origin that is none, or a URL that stands for no backplane.
+        UsageError: an option of another kind, an origin that is none, or a URL that
+            stands for no backplane.
         ModuleNotFoundError: the backplane's extra is not installed; says which.
 
     Attributes:
@@ -70,10 +73,9 @@ class Broker(AsyncContextManagerMixin):
         hooks: Hooks | None = None,
         origins: Iterable[str] = (),
     ) -> None:
-        self.limits = limits or Limits()
-        self.hooks = hooks or Hooks()
-        url = "memory://" if backplane is None else backplane
-        self.backplane = backplane_for(url) if isinstance(url, str) else url
+        self.limits = given("limits", limits, Limits)
+        self.hooks = given("hooks", hooks, Hooks)
+        self.backplane = chosen(backplane)
         self._rules = RuleBook(rules)
         self._running: Core | None = None
         self._has_run = False
@@ -142,7 +144,8 @@ class Broker(AsyncContextManagerMixin):
         Raises:
             InvalidTopic: not a concrete topic; nothing was published.
             MessageTooLarge: over ``Limits.max_message_bytes``; nothing was published.
-            UsageError: a payload that is neither; a broker that was not entered.
+            UsageError: a payload that is neither, or anything else of another type; a
+                broker that was not entered, or was so in another thread.
             BrokerClosed: the broker is closing or closed; nothing was published.
             BackplaneError: the link to the other nodes failed. Over a network nobody
                 knows whether it was published: do it again with the same
@@ -203,7 +206,7 @@ class Broker(AsyncContextManagerMixin):
         is_plain = len(topics) == 1 and not is_pattern(topics[0])
         if (since is not None or recent) and not is_plain:
             raise UsageError("since and recent need one topic, not a pattern")
-        check_bounds(self.limits, max_messages, max_bytes)
+        check_options(self.limits, overflow, max_messages, max_bytes)
         policies = {self._rules.of(topic).overflow for topic in topics}
         if overflow is None and len(policies) > 1:
             raise UsageError("the topics' rules disagree on overflow: pass overflow=")
@@ -241,6 +244,7 @@ class Broker(AsyncContextManagerMixin):
         """
         core = self._core()
         check_topic(topic)
+        check_start(since)
         if limit < 1:
             raise UsageError(f"limit must be > 0, not {limit}")
         return await core.link.history(topic, since=since, limit=limit, reverse=reverse)
@@ -396,13 +400,13 @@ class Broker(AsyncContextManagerMixin):
         await self._core().link.clear_history(topic)
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of this node.
+        """Return a snapshot of this node; other threads may ask for one as well.
 
         Raises:
             UsageError: the broker was never entered.
             BrokerClosed: it has been left.
         """
-        core = self._core()
+        core = self._entered()
         registry, totals = core.relay.registry, core.counters
         return Statistics(
             sessions=len(self._clients),
@@ -437,6 +441,7 @@ class Broker(AsyncContextManagerMixin):
             LimitExceeded: ``max_sessions`` are connected, or ``max_sessions_per_host``
                 or ``max_sessions_per_user`` of this one.
             BrokerClosed: the broker is draining or closing.
+            UsageError: a user that is not text.
             Exception: whatever else the hook raises.
         """
         core = self._core()
@@ -490,7 +495,8 @@ class Broker(AsyncContextManagerMixin):
 
         Raises:
             LimitExceeded: as ``admit``; the transport is untouched.
-            UsageError: the client id is taken, or ``Overflow.BLOCK``.
+            UsageError: the client id is taken, ``Overflow.BLOCK``, or an option of
+                another type; the transport is untouched.
             SessionEnded: on entry, ``on_connect`` has refused the client.
             BrokerClosed: the broker is draining or closing; the transport is untouched.
         """
@@ -510,6 +516,7 @@ class Broker(AsyncContextManagerMixin):
 
         Raises:
             LimitExceeded: ``max_sessions_per_user``; nothing has changed.
+            UsageError: a user that is not text; likewise.
         """
         self._clients.identify(session, user)
 
@@ -560,14 +567,15 @@ class Broker(AsyncContextManagerMixin):
         await core.wait_farewells()
 
     def _core(self) -> Core:
-        if self._running is None and self._has_run:
-            raise BrokerClosed("the broker has closed")
-        if self._running is None:
-            raise UsageError(
-                "the broker is not running: use `async with broker:` or pass "
-                "lifespan=broker_lifespan(broker) to your application"
-            )
-        return self._running
+        core = self._entered()
+        core.check_thread()
+        return core
+
+    def _entered(self) -> Core:
+        if self._running is not None:
+            return self._running
+        has_run = self._has_run
+        raise BrokerClosed(HAS_CLOSED) if has_run else UsageError(NOT_RUNNING)
 
     async def _end_all(self, core: Core) -> None:
         """Tell everybody, and wait until the sessions have gone or time is up."""
@@ -577,10 +585,14 @@ class Broker(AsyncContextManagerMixin):
         with anyio.move_on_after(self.limits.grace_s + 1, shield=True):
             await self.wait_empty()
         for subscription in tuple(self._subscriptions):
-            subscription.end(BrokerClosed("the broker has closed"))
+            subscription.end(BrokerClosed(HAS_CLOSED))
 
 
 def _id_of(owner: Session[Any] | Subscription | str | None) -> str | None:
+    if owner is None or isinstance(owner, str):
+        return owner
     if isinstance(owner, Session):
         return owner.client_id
-    return owner.id if isinstance(owner, Subscription) else owner
+    if isinstance(owner, Subscription):
+        return owner.id
+    raise UsageError("exclude must be a session, a subscription or an id of one")

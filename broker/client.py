@@ -13,11 +13,11 @@ from . import client_connecting as connecting
 from .client_channels import Channels
 from .client_format import JSON, ClientFormat
 from .client_lease import Lease
-from .client_protocol import ClientError, ClientProtocol, EmulationAddress
+from .client_protocol import ClientError, ClientProtocol, EmulationAddress, rpc_answer
 from .client_queries import history_of, members_of
 from .driver import ServerSubscription
 from .ending import Ending, EndKind
-from .errors import BrokerError, SessionEnded
+from .errors import BrokerError, SessionEnded, UsageError
 from .message import Gap, Payload, size_of
 from .protocol import codec, frames, one_way, tokens
 from .protocol.codes import Disconnects, Errors, Unsubscribes, error_for
@@ -223,14 +223,14 @@ class _Client:
             outcome = await self._outcome(command)
         except ClientError as error:
             outcome = frames.Error(error.code, error.message, error.temporary)
-        except BrokerError as error:
-            outcome = error_for(error)
+        except Exception as error:
+            outcome = error_for(error) if isinstance(error, BrokerError) else None
             if outcome is None:
-                raise  # the session's end, or a mistake of ours
-        except Exception:
-            kind = type(request).__name__.lower()
-            logger.exception("session %a: %s failed", self._session.client_id, kind)
-            outcome = Errors.INTERNAL
+                if isinstance(error, BrokerError) and not isinstance(error, UsageError):
+                    raise  # the session's end
+                kind = type(request).__name__.lower()
+                logger.exception("session %a: %s failed", self._session.client_id, kind)
+                outcome = Errors.INTERNAL
         await self._answer(command, outcome)
 
     async def _answer(
@@ -293,7 +293,7 @@ class _Client:
                     return Errors.NOT_AVAILABLE
                 text = connecting.text_of(self._channels, data)
                 answer = await self._protocol.rpc(self._session, method, text)
-                return frames.RpcResult(self._speaks.raw(answer))
+                return frames.RpcResult(self._speaks.raw(rpc_answer(answer)))
             case frames.Send(data):
                 if self._protocol.message is None:
                     return Disconnects.NOT_AVAILABLE

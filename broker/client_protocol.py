@@ -10,6 +10,7 @@ from .errors import BrokerError, UsageError
 from .message import Payload, no_headers
 from .protocol import frames, tokens
 from .protocol.rules import ProtocolTimes
+from .state.checks import check_user
 
 if TYPE_CHECKING:
     from .session import Session
@@ -24,6 +25,7 @@ __all__ = (
     "EmulationAddress",
     "Subscribed",
     "client_error",
+    "rpc_answer",
 )
 
 
@@ -46,6 +48,18 @@ def client_error(error: frames.Error, problem: str = "") -> ClientError:
     """Return one of the protocol's errors to be raised, with what is wrong."""
     message = f"{error.message}: {problem}" if problem else error.message
     return ClientError(error.code, message, temporary=error.temporary)
+
+
+def rpc_answer(answer: Payload) -> Payload:
+    """Return what an rpc handler has returned, if it can be sent.
+
+    Raises:
+        TypeError: it is no text: the handler's fault, as whatever else it raises.
+    """
+    if not isinstance(answer, str | bytes):
+        kind = type(answer).__name__
+        raise TypeError(f"an rpc handler returns JSON text, not {kind}")
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,9 @@ class Connected:
             how.
         expires_at: when it is over, unless ``refresh`` says otherwise (s, Unix); None
             for what the token says.
+
+    Raises:
+        UsageError: a user that is not text.
     """
 
     user: str | None = None
@@ -112,6 +129,9 @@ class Connected:
     data: str = ""
     channels: Iterable[str] | Mapping[str, Subscribed] = ()
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        check_user(self.user)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,14 @@ import anyio.lowlevel
 
 from . import orders
 from .admission import Admission
-from .config import Limits, Overflow
+from .config import Limits, Overflow, check_client_overflow
 from .core import Core
 from .driver import ServerSubscription
 from .ending import Ending, EndKind
 from .errors import BrokerError, LimitExceeded, SessionEnded, UsageError
 from .running import run_session
 from .session import Session
+from .state.checks import check_client, check_user
 from .state.directory import Directory
 from .transport import Frames, FrameT, Transport
 from .wire import WireFormat
@@ -66,11 +67,13 @@ class Clients:
         """Run a session; ``Broker.open_session`` says what is promised."""
 
         def enter() -> Session[FrameT]:
+            check_user(user)
+            check_client(client_id)
+            check_client_overflow(overflow)
+            if not isinstance(frames, Frames):
+                wanted = "Frames.TEXT, Frames.BINARY or Frames.ANY"
+                raise UsageError(f"frames must be {wanted}, not {frames!r}")
             meters = self.admission.enter(core, client_host, user)
-            if overflow is Overflow.BLOCK:
-                raise UsageError(
-                    "a client must not hold up publishers: BLOCK is for code"
-                )
             chosen = client_id or uuid4().hex
             if chosen in self._sessions:
                 raise UsageError(f"client id {chosen!a} is taken")
@@ -100,6 +103,7 @@ class Clients:
 
     def identify(self, session: Session[Any], user: str) -> None:
         """Note whose session it is; ``Broker.identify`` says what is promised."""
+        check_user(user)
         limit = self._limits.max_sessions_per_user
         if user == session.user:
             return
@@ -113,6 +117,8 @@ class Clients:
         self, *, user: str | None = None, client: str | None = None
     ) -> list[Session[Any]]:
         """Return the sessions of a user, of a client, of both at once, or all."""
+        check_user(user)
+        check_client(client)
         if client is None:
             return list(
                 self._sessions if user is None else self._sessions.of_user(user)

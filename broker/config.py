@@ -9,9 +9,24 @@ from enum import Enum
 from functools import lru_cache
 
 from .errors import UsageError
+from .state.checks import (
+    check_choice,
+    check_kind,
+    check_number,
+    check_several,
+    check_text,
+)
 from .topics import check_pattern, matches, namespace_of, overlaps, subject_of
 
-__all__ = ("Access", "Limits", "Overflow", "Resume", "RuleBook", "TopicRules")
+__all__ = (
+    "Access",
+    "Limits",
+    "Overflow",
+    "Resume",
+    "RuleBook",
+    "TopicRules",
+    "check_client_overflow",
+)
 
 
 MAX_HISTORY_BYTES = 8_388_608
@@ -31,6 +46,19 @@ class Overflow(Enum):
     def is_lossless(self) -> bool:
         """Nothing is dropped for as long as the subscription lasts."""
         return self in (Overflow.DISCONNECT, Overflow.BLOCK)
+
+
+def check_client_overflow(overflow: Overflow | None) -> None:
+    """Refuse what is no policy for clients; None is left to the rules.
+
+    Raises:
+        UsageError: says why.
+    """
+    if overflow is None:
+        return
+    check_choice("overflow", overflow, Overflow)
+    if overflow is Overflow.BLOCK:
+        raise UsageError("a client must not hold up publishers: BLOCK is for code")
 
 
 class Access(Enum):
@@ -129,9 +157,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value = getattr(self, each.name)
-            if value is not None and not value > 0:
-                raise UsageError(f"Limits.{each.name} must be > 0, not {value!r}")
+            name, value, kind = each.name, getattr(self, each.name), str(each.type)
+            if value is None and "None" in kind:
+                continue
+            if not check_number(f"Limits.{name}", value, whole=False) > 0:
+                raise UsageError(f"Limits.{name} must be > 0, not {value!r}")
+            check_number(f"Limits.{name}", value, whole="int" in kind)
         for name in ("max_outbox_bytes", "max_inbox_bytes"):
             if getattr(self, name) < self.max_message_bytes:
                 raise UsageError(
@@ -183,8 +214,17 @@ class TopicRules:
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
-        if self.namespace is not None and not _NAMESPACE.fullmatch(self.namespace):
-            raise UsageError(f"no namespace: {self.namespace!a}; write letters, digits")
+        if self.namespace is not None:
+            check_text("namespace", self.namespace)
+            if not _NAMESPACE.fullmatch(self.namespace):
+                raise UsageError(
+                    f"no namespace: {self.namespace!a}; write letters, digits, _ and -"
+                )
+        for name, kind in _CHOICES.items():
+            check_choice(name, getattr(self, name), kind)
+        check_number("history_size", self.history_size, whole=True)
+        check_number("history_bytes", self.history_bytes, whole=True)
+        check_number("history_ttl_s", self.history_ttl_s, whole=False)
         if self.history_size < 0:
             raise UsageError(f"history_size must be >= 0, not {self.history_size}")
         if not self.history_bytes > 0:
@@ -211,6 +251,17 @@ class TopicRules:
         return is_inside and overlaps(self.pattern, subject)
 
 
+# {field: what it is one of}
+_CHOICES: dict[str, type[Enum]] = {
+    "overflow": Overflow,
+    "subscribe": Access,
+    "publish": Access,
+    "read_presence": Access,
+    "read_history": Access,
+    "resume": Resume,
+}
+
+
 class RuleBook:
     """All rules of a broker, looked up by topic.
 
@@ -219,10 +270,16 @@ class RuleBook:
 
     Attributes:
         namespaces: those that some rules are for.
+
+    Raises:
+        UsageError: they are no rules.
     """
 
     def __init__(self, rules: Iterable[TopicRules] = ()) -> None:
+        check_several("rules", rules, TopicRules)
         self._rules = (*rules, TopicRules())
+        for each in self._rules:
+            check_kind("a rule", each, TopicRules)
         self.namespaces = frozenset(each.namespace for each in self._rules)
         # Names are at most 255 bytes: the cache holds 2 MB at most.
         self.of = lru_cache(maxsize=8_192)(self._find)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from heapq import heapify, heappop
+from threading import get_ident
 from typing import Protocol
 
 import anyio
@@ -28,6 +29,7 @@ from .hooks import Hooks
 from .message import NO_HEADERS, Message, Payload, Position, Receipt, size_of
 from .relay import Relay
 from .state.budget import Budget
+from .state.checks import check_text
 from .state.conflating import ConflatingOutbox
 from .state.fifo import FifoOutbox
 from .state.lag import Lag
@@ -35,11 +37,21 @@ from .state.outbox import Bounds, Outbox
 from .stats import SAMPLE, Counters
 from .topics import PRESENCE_PREFIX
 
-__all__ = ("Core", "QueueOwner")
+__all__ = ("HAS_CLOSED", "NOT_RUNNING", "Core", "QueueOwner")
 
 logger = logging.getLogger("broker")
 
 MAX_ID_BYTES = 255  # as a topic: ids are kept in memory for a while
+HAS_CLOSED = "the broker has closed"
+NOT_RUNNING = (
+    "the broker is not running: use `async with broker:` or pass "
+    "lifespan=broker_lifespan(broker) to your application, and the server must run "
+    "lifespans: daphne and `uvicorn --lifespan off` do not"
+)
+ELSEWHERE = (
+    "the broker runs in another thread's event loop: "
+    "use anyio.from_thread.run(broker.publish, …)"
+)
 
 
 class QueueOwner(Protocol):
@@ -103,11 +115,21 @@ class Core:
         self.is_closed = False
         self.is_backplane_up = True
         self._lag = Lag(self.counters.lag)
+        self._thread = get_ident()
         self._link: Link | None = None
         self._tasks: TaskGroup | None = None
         self._farewells = 0
         self._unread = 0  # pieces of news
         self._quiet: anyio.Event | None = None  # set when no farewell is under way
+
+    def check_thread(self) -> None:
+        """Refuse calls from other threads: who waits here would not be woken.
+
+        Raises:
+            UsageError: says what to do there.
+        """
+        if get_ident() != self._thread:
+            raise UsageError(ELSEWHERE)
 
     @property
     def link(self) -> Link:
@@ -261,7 +283,8 @@ class Core:
         """Return what a publication costs a queue (bytes).
 
         Raises:
-            UsageError: neither str nor bytes, or text that is not valid Unicode.
+            UsageError: neither str nor bytes, or text that is not valid Unicode;
+                headers that are no text.
             MessageTooLarge: over ``Limits.max_message_bytes``, headers included.
         """
         if not isinstance(payload, str | bytes):
@@ -269,7 +292,8 @@ class Core:
             raise UsageError(f"payload must be str or bytes, not {kind}")
         try:
             size = size_of(payload)
-            size += sum(size_of(key) + size_of(text) for key, text in headers.items())
+            if headers is not NO_HEADERS:
+                size += _size_of_headers(headers)
         except UnicodeEncodeError as error:
             raise UsageError(f"payload cannot be sent as UTF-8: {error}") from error
         if size > self.limits.max_message_bytes:
@@ -290,8 +314,10 @@ class Core:
         is_news = topic.startswith(PRESENCE_PREFIX)
         link = self.connected if is_news else self.link
         size = self.check_size(payload, headers)
-        if message_id is not None and len(message_id.encode()) > MAX_ID_BYTES:
-            raise UsageError(f"message_id is over {MAX_ID_BYTES} bytes")
+        if message_id is not None:
+            check_text("message_id", message_id)
+            if len(message_id.encode()) > MAX_ID_BYTES:
+                raise UsageError(f"message_id is over {MAX_ID_BYTES} bytes")
         publication = Publication(
             topic=topic,
             payload=payload,
@@ -348,3 +374,18 @@ class Core:
         for subscriber in blocking:
             if not subscriber.outbox.has_room(size):
                 subscriber.give_up(SlowConsumer(problem))
+
+
+def _size_of_headers(headers: Mapping[str, str]) -> int:
+    try:
+        items: Iterable[tuple[object, object]] = headers.items()
+    except AttributeError:
+        kind = type(headers).__name__
+        raise UsageError(f"headers are text by text, not {kind}") from None
+    size = 0
+    for key, text in items:
+        if not isinstance(key, str) or not isinstance(text, str):
+            found = {key: text}
+            raise UsageError(f"headers are text by text, not {found!r}")
+        size += size_of(key) + size_of(text)
+    return size

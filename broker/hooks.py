@@ -27,8 +27,8 @@ class Hooks:
     1011, is logged with its traceback, and reaches nobody else.
 
     Attributes:
-        authenticate: before a client is accepted. Returns the user, or None for an
-            anonymous client.
+        authenticate: before a client is accepted. Returns the user, as text, or None
+            for an anonymous client.
         authorize_subscribe: before a session subscribes; gets a topic or a pattern,
             and answers for all that the pattern covers.
         authorize_publish: before a session publishes.

@@ -10,6 +10,7 @@ import msgspec
 
 from .driver import ServerSubscription
 from .message import Position
+from .state.checks import check_client, check_start, check_user
 
 __all__ = (
     "MAX_NAMES",
@@ -46,6 +47,10 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str | None = None
     client: str | None = None
 
+    def __post_init__(self) -> None:
+        check_user(self.user)
+        check_client(self.client)
+
 
 class Disconnect(_Order, frozen=True, kw_only=True, tag="disconnect"):
     """End sessions.
@@ -69,6 +74,10 @@ class Subscribe(_Order, frozen=True, kw_only=True, tag="subscribe"):
     data: str = ""
     since: Position | None = None
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_start(self.since)
 
     def subscription(self) -> ServerSubscription:
         """Return what each client is to get."""

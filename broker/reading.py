@@ -112,7 +112,7 @@ class Reader:
         )
         self._room: anyio.Event | None = None  # set when something was taken
         self._arrived: Wakeup | None = None  # of the handler
-        self._handling = anyio.ResourceGuard("receiving from this session")
+        self._handling = anyio.ResourceGuard("receiving from")  # … "this resource"
 
     @property
     def queued_bytes(self) -> int:

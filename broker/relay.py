@@ -21,6 +21,7 @@ from .errors import (
 )
 from .message import Gap, Item, Message, Position
 from .state.budget import Budget
+from .state.checks import check_start
 from .state.fifo import FifoOutbox
 from .state.outbox import Bounds
 from .state.registry import Registry
@@ -151,8 +152,7 @@ class Relay:
 
         Cancellation: the subscriber is not attached, and nothing was delivered to it.
         """
-        if recent < 0 or (recent and since is not None):
-            raise UsageError("recent must be >= 0, and does not go with since")
+        check_start(since, recent)
         interest = self._want(name)
         try:
             await anyio.lowlevel.checkpoint()

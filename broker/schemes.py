@@ -12,11 +12,28 @@ from .memory import MemoryBackplane
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
-__all__ = ("GROUP", "backplane_for")
+__all__ = ("GROUP", "backplane_for", "chosen")
 
 # Distributions add schemes of their own: an entry point's name is the scheme, and what
 # it loads takes the URL, and ``connect_s`` by name.
 GROUP = "asgi_broker.backplanes"
+
+
+def chosen(backplane: Backplane | str | None) -> Backplane:
+    """Return the backplane that is meant; None is that of a node on its own.
+
+    Raises:
+        UsageError: it is none; or as ``backplane_for``.
+        ModuleNotFoundError: as ``backplane_for``.
+    """
+    if backplane is None:
+        return MemoryBackplane()
+    if isinstance(backplane, str):
+        return backplane_for(backplane)
+    if isinstance(backplane, type) or not hasattr(backplane, "connect"):
+        kind = type(backplane).__name__
+        raise UsageError(f"backplane must be a URL or a Backplane, not {kind}")
+    return backplane
 
 
 def backplane_for(url: str, *, connect_s: float | None = None) -> Backplane:

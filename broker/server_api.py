@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from . import orders, survey
 from .broker import Broker
-from .client_protocol import ClientError
+from .client_protocol import ClientError, rpc_answer
 from .client_queries import history_of, members_of
 from .ending import Ending, EndKind
 from .errors import BrokerError, UsageError
@@ -296,7 +296,8 @@ class ServerApi:
             raise api.ApiError(Errors.NOT_AVAILABLE, "no rpc handler")
         await anyio.lowlevel.checkpoint()
         params = bytes(request.params).decode() or "null"
-        return frames.RpcResult(codec.raw_json(await self._rpc(request.method, params)))
+        answer = await self._rpc(request.method, params)
+        return frames.RpcResult(codec.raw_json(rpc_answer(answer)))
 
     async def _batch(self, request: api.Batch) -> Answer:
         # In order even where it may be parallel: publications keep theirs.

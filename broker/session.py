@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from .actor import Actor
-from .config import Access, Overflow
+from .config import Access, Overflow, check_client_overflow
 from .core import Core
 from .driver import Driver
 from .ending import Ending, EndKind, ending_for
@@ -217,8 +217,7 @@ class Session(Generic[FrameT]):
                 await self._authorize(topic)
             self._attendance.check(topic, info)
         policy = overflow or self._overflow or core.rules.of(topic).overflow
-        if policy is Overflow.BLOCK:
-            raise UsageError("a client must not hold up publishers: BLOCK is for code")
+        check_client_overflow(policy)
         async with self._changing.turn():
             self.actor.check()
             if self.actor.has_left:
@@ -434,9 +433,8 @@ class Session(Generic[FrameT]):
             raise
         except Exception as error:
             logger.exception("session %a: hook %s failed", self.client_id, hook)
-            ending = Ending.of(EndKind.INTERNAL_ERROR)
-            self.end(ending)
-            raise SessionEnded(ending) from error
+            self.end(Ending.of(EndKind.INTERNAL_ERROR))
+            raise SessionEnded(self.ended_by) from error
 
     def _absorbs(self, error: Exception) -> bool:
         """End the session for what its handler raised; False if that is a bug in it.
@@ -447,6 +445,8 @@ class Session(Generic[FrameT]):
         if isinstance(error, SessionEnded) and error.ending is self.actor.ending:
             return True
         if isinstance(error, BrokerClosed | MessageTooLarge) or error is self._fault:
+            if ending_for(error).kind is EndKind.INTERNAL_ERROR:  # nobody else is told
+                logger.warning("session %a: %s", self.client_id, error)
             self.end(ending_for(error))
             return True
         self.end(Ending.of(EndKind.INTERNAL_ERROR))

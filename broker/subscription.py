@@ -9,15 +9,16 @@ from uuid import uuid4
 import anyio
 import anyio.lowlevel
 
-from .config import Limits
+from .config import Limits, Overflow
 from .core import Core
 from .errors import SlowConsumer, UsageError
 from .message import Item, Position
+from .state.checks import check_choice, check_number
 from .state.outbox import Outbox
 from .subscriber import Subscriber
 from .wakeup import Wakeup
 
-__all__ = ("Subscription", "check_bounds")
+__all__ = ("Subscription", "check_options")
 
 
 class Subscription:
@@ -44,7 +45,7 @@ class Subscription:
         self._subscriber = Subscriber(
             self.id, outbox, self._wakeup, core.counters, self.end
         )
-        self._reading = anyio.ResourceGuard("reading this subscription")
+        self._reading = anyio.ResourceGuard("reading")  # … "this resource", adds anyio
         self._error: Exception | None = None
 
     @property
@@ -149,18 +150,26 @@ class Subscription:
 
     def close(self) -> None:
         """Let go of everything: the block has been left."""
-        self.end(anyio.ClosedResourceError())
+        self.end(anyio.ClosedResourceError("the subscribe block has been left"))
         self._subscriber.clear()
 
 
-def check_bounds(
-    limits: Limits, max_messages: int | None, max_bytes: int | None
+def check_options(
+    limits: Limits,
+    overflow: Overflow | None,
+    max_messages: int | None,
+    max_bytes: int | None,
 ) -> None:
-    """Refuse bounds of an outbox that are out of range.
+    """Refuse what is no policy, and bounds of an outbox that are out of range.
 
     Raises:
         UsageError: says which, and why.
     """
+    if overflow is not None:
+        check_choice("overflow", overflow, Overflow)
+    for name, bound in (("max_messages", max_messages), ("max_bytes", max_bytes)):
+        if bound is not None:
+            check_number(name, bound, whole=True)
     if max_messages is not None and max_messages < 1:
         raise UsageError(f"max_messages must be > 0, not {max_messages}")
     if max_bytes is not None and max_bytes < limits.max_message_bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import InvalidTopic
+from .errors import InvalidTopic, UsageError
 
 __all__ = (
     "MAX_SEGMENTS",
@@ -37,12 +37,17 @@ def check_topic(topic: str) -> None:
         InvalidTopic: empty, over 255 bytes or 32 segments, an empty segment, a space,
             a control or non-ASCII character, a wildcard, or a leading ``$``, which
             marks the broker's own topics. The error names the character and where.
+        UsageError: it is not text.
     """
-    if (
-        len(topic) > MAX_TOPIC_BYTES
-        or not _TOPIC.fullmatch(topic)
-        or topic.count(".") >= MAX_SEGMENTS
-    ):
+    try:
+        is_good = (
+            len(topic) <= MAX_TOPIC_BYTES
+            and _TOPIC.fullmatch(topic)
+            and topic.count(".") < MAX_SEGMENTS
+        )
+    except TypeError:  # asked for text no sooner than it matters: this is hot
+        is_good = False
+    if not is_good:
         raise _explain(topic, wildcards=False)
 
 
@@ -55,13 +60,18 @@ def check_pattern(pattern: str) -> None:
     Raises:
         InvalidTopic: as ``check_topic``; ``$`` may lead only as ``$presence.…``, and
             what follows there must not begin with it again.
+        UsageError: it is not text.
     """
-    if (
-        len(pattern) > MAX_TOPIC_BYTES
-        or not _PATTERN.fullmatch(pattern)
-        or pattern.count(".") >= MAX_SEGMENTS
-        or subject_of(pattern)[0] == "$"
-    ):
+    try:
+        is_good = (
+            len(pattern) <= MAX_TOPIC_BYTES
+            and _PATTERN.fullmatch(pattern)
+            and pattern.count(".") < MAX_SEGMENTS
+            and subject_of(pattern)[0] != "$"
+        )
+    except TypeError:
+        is_good = False
+    if not is_good:
         raise _explain(pattern, wildcards=True)
 
 
@@ -118,8 +128,10 @@ def subject_of(name: str) -> str:
     return name.removeprefix(PRESENCE_PREFIX)
 
 
-def _explain(name: str, *, wildcards: bool) -> InvalidTopic:
+def _explain(name: str, *, wildcards: bool) -> UsageError:
     """Find the first character at fault and say what is wrong with it."""
+    if not isinstance(name, str):
+        return UsageError(f"a topic is text, not {type(name).__name__}")
     if not name:
         return InvalidTopic(name, 0, "it is empty")
     if (size := len(name.encode("utf-8", "surrogatepass"))) > MAX_TOPIC_BYTES:

@@ -80,6 +80,23 @@ def test_the_lines_for_the_sdks(backend: Any) -> None:
         sdk.close()
 
 
+def test_the_examples_have_types(tmp_path: Path) -> None:
+    """Who copies one into a project that is checked strictly sees no error."""
+    pytest.importorskip("mypy")
+    (tmp_path / "readme_web.py").write_text(BLOCKS[0] + BLOCKS[2])
+    (tmp_path / "readme_alone.py").write_text(BLOCKS[1])
+    # With a cache of its own: 4 s, and the next time less than one.
+    cache = ROOT / ".mypy_cache" / "readme"
+    strictly = ["--strict", f"--cache-dir={cache}"]
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", *strictly, *tmp_path.glob("*.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_every_promise_names_tests_that_exist() -> None:
     sources = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
     named = re.findall(r"`(test_\w+)`", README)
@@ -90,5 +107,6 @@ def test_every_promise_names_tests_that_exist() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        prose = re.sub(r"(?ms)^```.*?^```", "", page.read_text())
+        for target in re.findall(r"\]\(([^)#:]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -30,7 +30,7 @@ class FifoOutbox(Outbox):
     ) -> None:
         super().__init__(overflow, bounds, budget, counters)
         # Messages, and gaps that have messages on both sides.
-        self._items = _NONE
+        self._items: deque[Item] = _NONE
         # What the hot path compares with: 0 while losses wait to be told.
         self._room = bounds.max_messages
         self._has_gaps = False  # among the items, until all of them are taken

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from broker.errors import UsageError
 
+from .checks import check_several, check_text
+
 __all__ = ("Origins",)
 
 ANY = "*"
@@ -33,10 +35,10 @@ class Origins:
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
-        if isinstance(allowed, str):
-            raise UsageError("origins must be several: use a list or a tuple")
+        check_several("origins", allowed, str)
         self._allowed = frozenset(allowed)
         for origin in self._allowed - {ANY}:
+            check_text("an origin", origin)
             if not _ORIGIN.fullmatch(origin):
                 raise UsageError(
                     f"no origin: {origin!a}; write scheme://host or scheme://host:port "

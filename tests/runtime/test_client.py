@@ -336,12 +336,17 @@ async def test_history_is_cut_to_the_most() -> None:
             assert [each["data"] for each in page["publications"]] == [0, 1]
 
 
+NO_TEXT: dict[str, Any] = {"dict": {"a": 1}, "nothing": None}
+
+
 async def test_rpc(caplog: pytest.LogCaptureFixture) -> None:
-    async def rpc(session: Any, method: str, data: str) -> str | bytes:
+    async def rpc(session: Any, method: str, data: str) -> Any:
         if method == "own":
             raise ClientError(404, "no such thing", temporary=True)
         if method == "bug":
             raise ZeroDivisionError
+        if method in NO_TEXT:
+            return NO_TEXT[method]
         return f'{{"you": "{session.user}",\n "said": {data}}}'
 
     spoken = protocol(rpc=rpc)
@@ -360,6 +365,9 @@ async def test_rpc(caplog: pytest.LogCaptureFixture) -> None:
         assert reply["error"]["code"] == 100
         assert reply["error"]["temporary"]
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        for method, kind in (("dict", "dict"), ("nothing", "NoneType")):
+            assert await client.error("rpc", method=method) == 100
+            assert f"an rpc handler returns JSON text, not {kind}" in caplog.text
         assert await client.call("rpc", method="m")  # it goes on
 
 

@@ -752,7 +752,10 @@ async def test_two_tasks_cannot_receive_at_once() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.receive)
             await anyio.wait_all_tasks_blocked()
-            with pytest.raises(anyio.BusyResourceError):
+            with pytest.raises(
+                anyio.BusyResourceError,
+                match=r"^Another task is already receiving from this resource$",
+            ):
                 await session.receive()
             tasks.cancel_scope.cancel()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 from math import inf, nan
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -38,6 +39,39 @@ def test_the_largest_message_fits(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"max_sessions": "5"}, "max_sessions must be a number, not '5'"),
+        ({"max_sessions": 1.5}, "max_sessions must be a whole number, not 1.5"),
+        ({"max_sessions": inf}, "max_sessions must be a whole number, not inf"),
+        (
+            {"max_sessions_per_user": 1.5},
+            "max_sessions_per_user must be a whole number",
+        ),
+        ({"stall_s": None}, "stall_s must be a number, not None"),
+        ({"stall_s": "5"}, "stall_s must be a number, not '5'"),
+        ({"hello_s": "none"}, "hello_s must be a number, not 'none'"),
+    ],
+)
+def test_limits_are_numbers(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Limits(**options)
+    assert str(caught.value).startswith(f"Limits.{problem}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_has_no_limit_is_what_says_so(name: str) -> None:
+    """None is taken where the type has it, and nowhere else."""
+    kind = get_type_hints(Limits)[name]
+    given: dict[str, Any] = {name: None}
+    if NoneType in get_args(kind):
+        assert getattr(Limits(**given), name) is None
+    else:
+        with pytest.raises(UsageError, match="number, not None"):
+            Limits(**given)
+
+
 def test_times_may_have_no_end() -> None:
     limits = Limits(hello_s=None, idle_s=None, silence_s=None, stall_s=inf)
     assert (limits.idle_s, limits.stall_s) == (None, inf)
@@ -51,6 +85,30 @@ def test_times_may_have_no_end() -> None:
         ({"history_ttl_s": -1.5}, "history_ttl_s must be > 0, not -1.5"),
         ({"history_ttl_s": nan}, "history_ttl_s must be > 0, not nan"),
         ({"join_leave": True}, "join_leave needs presence=True"),
+        ({"history_size": "5"}, "history_size must be a whole number, not '5'"),
+        ({"history_size": 1.5}, "history_size must be a whole number, not 1.5"),
+        ({"history_bytes": 1.5}, "history_bytes must be a whole number, not 1.5"),
+        ({"history_ttl_s": None}, "history_ttl_s must be a number, not None"),
+        (
+            {"overflow": "conflate"},
+            "overflow must be one of Overflow.DISCONNECT, Overflow.DROP_OLDEST, "
+            "Overflow.DROP_NEWEST, Overflow.CONFLATE, Overflow.BLOCK, not 'conflate'",
+        ),
+        *(
+            (
+                {name: "anyone"},
+                f"{name} must be one of Access.ANYONE, Access.USERS, Access.NOBODY, "
+                "not 'anyone'",
+            )
+            for name in ("subscribe", "publish", "read_presence", "read_history")
+        ),
+        (
+            {"resume": True},
+            "resume must be one of Resume.MISSED, Resume.LATEST, Resume.NOTHING, "
+            "not True",
+        ),
+        ({"namespace": 5}, "namespace must be str, not int"),
+        ({"pattern": 5}, "a topic is text, not int"),
     ],
 )
 def test_rules_refuse(options: dict[str, Any], problem: str) -> None:
@@ -147,5 +205,5 @@ def test_a_pattern_may_reach_into_namespaces() -> None:
 
 @pytest.mark.parametrize("wrong", ["", "a:b", "a.b", "a b", "é", "*"])
 def test_what_is_no_namespace(wrong: str) -> None:
-    with pytest.raises(UsageError, match="no namespace"):
+    with pytest.raises(UsageError, match=r"^no namespace: .*; write letters, digits, "):
         TopicRules(namespace=wrong)
