@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,6 +35,9 @@ from .protobuf import PROTOBUF
 __all__ = ("ROOMS", "app", "create_app")
 
 PAGES = Path(__file__).parent / "pages"
+SDK = PAGES / "sdk" / "package.json"  # the last file that scripts/vendor-sdk puts there
+# In the pages' menu; a line of its own.
+ROOMS_LINK = '        <a href="rooms">Rooms</a>\n'
 CHAT = "chat"  # the one topic of the tutorial
 # Channels of the second chat, such as rooms:lobby.
 ROOMS = TopicRules(
@@ -220,10 +223,12 @@ async def deny(websocket: WebSocket, error: Exception) -> None:
 
 
 def page(name: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint for one HTML file."""
+    """Return an endpoint for one HTML file; without the SDK none links to rooms."""
 
     async def show(request: Request) -> Response:
-        return FileResponse(PAGES / name, media_type="text/html")
+        if SDK.exists():  # each time: it may be fetched while this runs
+            return FileResponse(PAGES / name, media_type="text/html")
+        return HTMLResponse((PAGES / name).read_text("utf-8").replace(ROOMS_LINK, ""))
 
     return show
 

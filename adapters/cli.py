@@ -10,8 +10,8 @@ try:
     import click
 except ModuleNotFoundError as error:
     raise SystemExit(
-        "the broker command needs the server's packages: "
-        "pip install 'asgi-broker[server]'"
+        "the broker command needs click: pip install 'asgi-broker[server]' "
+        "(or [jwt], [loadtest], [postgres] for their subcommands alone)"
     ) from error
 
 __all__ = ("main",)
@@ -32,9 +32,9 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS = {
     "bench": Subcommand("adapters.cli_bench", "bench", "loadtest"),
     "check-config": Subcommand("adapters.cli_serve", "check_config", "server"),
-    "migrate": Subcommand("adapters.cli_migrate", "migrate", "server"),
+    "migrate": Subcommand("adapters.cli_migrate", "migrate", "postgres"),
     "serve": Subcommand("adapters.cli_serve", "serve", "server"),
-    "token": Subcommand("adapters.cli_tokens", "token", "server"),
+    "token": Subcommand("adapters.cli_tokens", "token", "jwt"),
 }
 
 

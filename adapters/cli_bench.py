@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from adapters.cli_bench_options import plan_of, plan_options
+from adapters.cli_bench_options import Output, in_options, plan_of, plan_options
 from adapters.loadtest.plan import Plan
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NAMED = {
     "report": ("adapters.cli_report", "report_command"),
 }
 PACKAGES = ("hdrh", "picows", "rich", "uvloop")  # of the extra
-FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+FILE = Output(dir_okay=False, writable=True)
 
 
 class Refused(click.ClickException):
@@ -107,7 +107,7 @@ def bench() -> None:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
+    type=Output(dir_okay=False, writable=True, allow_dash=True),
     help="Write all figures there; - for standard output.",
 )
 @click.option("--html", "html_file", type=FILE, help="Write a page with charts there.")
@@ -176,7 +176,9 @@ def _run(plan: Plan, on_moment: Any, *, with_floor: bool) -> Report:
 
     try:
         return run(plan, on_moment, with_floor=with_floor)
-    except (PreflightError, BenchError) as error:
+    except PreflightError as error:
+        raise Refused(in_options(str(error))) from error
+    except BenchError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt:
         click.echo("interrupted before anything was measured", err=True)

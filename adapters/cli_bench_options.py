@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from adapters.loadtest.plan import Plan, Scenario, Slowness, Wire
 
-__all__ = ("in_bytes", "in_seconds", "plan_of", "plan_options", "share")
+__all__ = (
+    "Output",
+    "in_bytes",
+    "in_options",
+    "in_seconds",
+    "plan_of",
+    "plan_options",
+    "share",
+)
 
 USUAL = Plan(url="")
 # Options that are called like what they are in a plan.
@@ -22,6 +32,48 @@ UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 UNITS_BYTES = {"": 1.0, "B": 1.0, "KiB": 1024.0, "MiB": 1024.0 * 1024.0}
 SHARES = {"": 1.0, "%": 0.01}
 NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z%]*)")
+
+
+# {field of a plan: its option}, where they are not called alike.
+NAMES = {
+    "churn_per_s": "--churn",
+    "drop_s": "--drop",
+    "duration_s": "--duration",
+    "ramp_per_s": "--ramp",
+    "rate_per_s": "--rate",
+    "settle_s": "--settle",
+    "size_bytes": "--size",
+    "slow_share": "--slow",
+    "warmup_s": "--warmup",
+}
+NAMED = re.compile(rf"(?<!\S)(?:{'|'.join(NAMES)})(?![^\s:])")
+# Words that are as well, where a sentence is about the option and not about clients.
+ALIKE = re.compile(
+    r"^(?=(?:clients|rooms|processes|sources) must |insecure is |pid: )"
+    r"|(?<=leave )(?=sources away)"
+)
+
+
+class Output(click.Path):
+    """A file to write at the end; that it can be is seen at the start."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return it as a path, in a folder that is there."""
+        file = Path(str(super().convert(value, param, ctx)))
+        is_piped = self.allow_dash and str(file) == "-"
+        if not (is_piped or file.exists() or os.access(file.parent, os.W_OK)):
+            self.fail(f"cannot write into {str(file.parent)!a}", param, ctx)
+        return file
+
+
+def in_options(said: str) -> str:
+    """Return what is wrong with a plan, in the words of whoever typed the options."""
+    return NAMED.sub(lambda found: NAMES[found[0]], ALIKE.sub("--", said))
 
 
 def in_seconds(text: str) -> float:

@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table as Grid
 
+from adapters.cli_bench_options import Output
 from adapters.loadtest.compare import Comparison, Entry, Setup, Trial, compare
 from adapters.loadtest.coordinator import run
 from adapters.loadtest.page import render
@@ -31,22 +32,6 @@ __all__ = ("compare_command",)
 
 NAMES = tuple(peer.name for peer in PEERS)
 DEFAULTS = Setup()
-
-
-class Output(click.Path):
-    """A file to write at the end; that it can be is seen at the start."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Path:
-        """Return it as a path, in a folder that is there."""
-        file = Path(str(super().convert(value, param, ctx)))
-        if not file.exists() and not os.access(file.parent, os.W_OK):
-            self.fail(f"cannot write into {str(file.parent)!a}", param, ctx)
-        return file
 
 
 OUTPUT = Output(dir_okay=False, writable=True)

@@ -16,8 +16,11 @@ import msgspec
 
 from adapters.cli_settings import config_option, load
 from adapters.hosting.settings import ClientSettings, token_verifier
+from broker import InvalidTopic
 from broker.protocol import frames, tokens
 from broker.protocol.codes import Errors
+from broker.protocol.personal import personal_channel
+from broker.topics import check_topic
 
 __all__ = ("token",)
 
@@ -101,6 +104,10 @@ def make(
         raise click.UsageError("--channel is empty")
     if channel is not None and subs:
         raise click.UsageError("--subs is for tokens that open a connection")
+    for option, names in (("--channel", (channel,)), ("--subs", subs)):
+        for name in names:
+            if name is not None and (fault := _fault(name)):
+                raise click.UsageError(f"{option}: {fault}")
     client = load(config).settings.client
     now = time.time()
     claims = {
@@ -198,11 +205,30 @@ class Inspection:
         if isinstance(answer, frames.DisconnectPush):
             told = f"disconnect {answer.code} {answer.reason}"
             return False, f"{told} ({self._why(answer)})"
+        if fault := self._no_channel(answer, client, channel):
+            error = Errors.BAD_REQUEST
+            return False, f"error {error.code} {error.message} ({fault})"
         whom = f"user {_shown(user)}" if user else "an anonymous user"
         if answer.expires_at is None:
             return True, f"{what} accepted for {whom}, without end"
         left = in_words(answer.expires_at - now)
         return True, f"{what} accepted for {whom}, to be refreshed in {left}"
+
+    def _no_channel(
+        self,
+        grant: tokens.ConnectGrant | tokens.SubscribeGrant,
+        client: ClientSettings,
+        channel: object,
+    ) -> str:
+        """Return what is wrong with a channel that the client would get, or nothing."""
+        if isinstance(grant, tokens.SubscribeGrant):
+            return _fault(str(channel))
+        if client.personal is not None and grant.user:
+            try:
+                personal_channel(client.personal, grant.user)
+            except InvalidTopic as error:
+                return str(error)
+        return next(filter(None, map(_fault, grant.subs)), "")
 
     def _why(self, answer: tokens.Refusal) -> str:
         """Return what clients are not told."""
@@ -236,6 +262,15 @@ class Inspection:
         if self._claims.get("expire_at") == 0:
             found["expire_at"] = "never: what it opens lasts"
         return found
+
+
+def _fault(channel: str) -> str:
+    """Return what is wrong with the name of a channel, or nothing."""
+    try:
+        check_topic(channel)
+    except InvalidTopic as error:
+        return str(error)
+    return ""
 
 
 def _signed(

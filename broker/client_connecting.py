@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from .protocol.codes import Disconnects
 from .protocol.personal import is_open_to, personal_channel
 
 __all__ = ("Welcome", "authorize", "connect", "text_of")
+
+logger = logging.getLogger("broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ async def connect(
         anonymous=protocol.anonymous or has_word,
     )
     if not isinstance(grant, tokens.ConnectGrant):
+        if not request.token:
+            _say_why(channels)
         return grant
     if grant.user:
         channels.broker.identify(session, grant.user)
@@ -59,6 +64,7 @@ async def connect(
     if said.user:
         channels.broker.identify(session, said.user)
     if not (session.user or request.token or protocol.anonymous):
+        _say_why(channels)
         return Disconnects.BAD_REQUEST
     channels.conn_info = codec.raw_or_none(said.info) if said.info else grant.info
     expires_at = grant.expires_at if said.expires_at is None else said.expires_at
@@ -101,6 +107,15 @@ async def authorize(
 def text_of(channels: Channels, data: msgspec.Raw) -> str | bytes:
     """Return a client's data for the application; "null" if it gave none."""
     return channels.speaks.payload(data) if bytes(data) else "null"
+
+
+def _say_why(channels: Channels) -> None:
+    """Log what the client is not told, because a code is all that it gets."""
+    logger.info(
+        "session %a: refused, for it sent no token, and without one nobody is welcome "
+        "(anonymous)",
+        channels.session.client_id,
+    )
 
 
 async def _ask(channels: Channels, request: frames.Connect) -> Connected | None:

@@ -40,7 +40,7 @@ async def page(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def announce(request: HttpRequest) -> HttpResponse:
-    """Publish from a view. In a sync view: async_to_sync(broker.publish)(…)."""
+    """Publish from a view; from a sync one with anyio.from_thread.run(…, token=…)."""
     text = request.POST.get("text", "")
     receipt = await broker.publish("chat", f"Announcement: {text}")
     return JsonResponse({"subscribers": receipt.subscribers})

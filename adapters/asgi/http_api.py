@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -55,7 +56,7 @@ def api_routes(
     if not key.isascii() or not key.isprintable() or key != key.strip() or not key:
         raise UsageError("the server API needs a key of printable ASCII characters")
     secret = key.encode()
-    api = ServerApi(broker, name=name, rpc=rpc)
+    api = ServerApi(broker, name=name, version=_version(), rpc=rpc)
 
     async def endpoint(request: Request) -> Response:
         if not hmac.compare_digest(_key_of(request), secret):
@@ -73,6 +74,14 @@ def api_routes(
         return _json(encode_error(answer.error), status)
 
     return [Route(f"{path}/{{method}}", endpoint, methods=["POST"])]
+
+
+def _version() -> str:
+    """Return what ``info`` says that this is; Centrifugo says a bare number."""
+    try:
+        return f"asgi-broker {version('asgi-broker')}"
+    except PackageNotFoundError:  # run from its folder, without having been installed
+        return "asgi-broker"
 
 
 def _key_of(request: Request) -> bytes:

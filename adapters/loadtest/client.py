@@ -40,7 +40,7 @@ class Hearing(Protocol):
 class Events(Protocol):
     """Who is told what becomes of clients."""
 
-    def refused(self, count: int, why: str) -> None:
+    def refused(self, client: Client, count: int, why: str) -> None:
         """The server would not take so many publications."""
 
     def ended(self, client: Client, why: str) -> None:
@@ -94,6 +94,7 @@ class Client(WSListener):
         is_open: it is connected, and the server has accepted it.
         is_resumed: what the server said when it came back last.
         sent: messages that it has published.
+        refused: of these, what the server would not take: ``tally.Sent``.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Client(WSListener):
         self.is_open = False
         self.is_resumed: bool | None = None
         self.sent = 0
+        self.refused: list[tuple[int, int]] = []
         self._events = events
         self._own = -1 if publisher is None else publisher
         self._transport: WSTransport | None = None
@@ -263,7 +265,9 @@ class Client(WSListener):
         for answer in said.answers:
             transport.send(WSMsgType.TEXT, answer)
         if said.refused:
-            self._events.refused(said.refused, said.complaint)
+            for number in said.refused:
+                self._note_refused(number)
+            self._events.refused(self, len(said.refused), said.complaint)
         if said.is_resumed is not None:
             self.is_resumed = said.is_resumed
         # What is no protocol of ours is the end of a client that is not accepted yet.
@@ -274,6 +278,15 @@ class Client(WSListener):
                 transport.disconnect(False)
         elif said.is_ready:
             self._accepted()
+
+    def _note_refused(self, number: int) -> None:
+        if number < 0:
+            return
+        # Mostly one behind the other: a server that refuses, refuses all.
+        if self.refused and self.refused[-1][1] == number:
+            self.refused[-1] = (self.refused[-1][0], number + 1)
+        else:
+            self.refused.append((number, number + 1))
 
     def _accepted(self) -> None:
         self.is_open = True

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from .client import Client, Room
 from .dialing import ConnectError, Dialer
 from .latencies import Latencies
@@ -58,6 +60,7 @@ class Crowd:
         self.endings: Counter[str] = Counter()
         self.silenced: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self._refused: Counter[int] = Counter()
         self._plan = plan
         self._dialer = Dialer(plan)
         self._rooms: dict[int, Room] = {}
@@ -213,7 +216,14 @@ class Crowd:
 
     def close_tallies(self, sent: dict[int, Sent]) -> list[TallyResult]:
         """Return what has come of what was sent."""
-        return [tally.close(sent) for tally in self._tallies.values()]
+        known = dict(sent)
+        for publisher, client in self.talkers.items():
+            if publisher in known:  # what it was refused since is known here alone
+                refused = tuple(sorted(client.refused))
+                known[publisher] = msgspec.structs.replace(
+                    known[publisher], refused=refused
+                )
+        return [tally.close(known) for tally in self._tallies.values()]
 
     def give_up_on_the_absent(self) -> None:
         """Nothing is due any more to who has dropped and is not back."""
@@ -233,9 +243,15 @@ class Crowd:
         for client, _ in self.members.values():
             client.leave()
 
-    def refused(self, count: int, why: str) -> None:
+    def refused(self, client: Client, count: int, why: str) -> None:
         """Note that the server would not take so many publications."""
         _count(self.refusals, why, count)
+        self._refused[client.room.number] += count
+
+    def take_refused(self) -> dict[int, int]:
+        """Return what was refused since the last call, {room: how many}."""
+        refused, self._refused = self._refused, Counter()
+        return refused
 
     def ended(self, client: Client, why: str) -> None:
         """Note that the server ended a connection."""

@@ -138,6 +138,7 @@ class Figures:
         hearing: Counter[int] = Counter()
         for tick in ticks:
             sent.update(tick.sent)
+            sent.subtract(tick.refused)
             hearing.update(tick.hearing)
         self_heard = self._plan.scenario is Scenario.CHAT  # which is not due
         return sum(
@@ -175,7 +176,8 @@ def notes(results: Iterable[Results]) -> list[str]:
         for why, times in silenced.most_common()
     ]
     said += [
-        f"The server refused {_many(times, 'message')} ({why}); they count as missed."
+        f"The server refused {_many(times, 'message')} ({why}); they were due to "
+        "nobody."
         for why, times in refusals.most_common()
     ]
     if away:

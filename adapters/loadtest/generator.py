@@ -35,7 +35,7 @@ from .messages import (
     line,
     orders,
 )
-from .plan import Plan
+from .plan import Plan, Wire
 from .publishing import Publishing
 from .tally import TallyResult
 
@@ -165,6 +165,7 @@ class Generator:
             await _first_of(stop, sleep_until(end_ns))
             counted_s, delivered, cpu = span.end()
             await _first_of(stop, task)
+            await self._hear_refusals()
         finally:
             task.cancel()
             stop.cancel()
@@ -180,6 +181,19 @@ class Generator:
             cpu=cpu,
         )
         self.say(done)
+
+    async def _hear_refusals(self) -> None:
+        """Wait for what the server has against the last messages.
+
+        The other processes are told once what was published, and nothing is due to
+        their clients of what was refused; this one's own may be told later.
+        """
+        if self._plan.processes == 1 or self._plan.wire is not Wire.CENTRIFUGE:
+            return
+        before = -1
+        while (now := self._crowd.refusals.total()) != before:
+            before = now
+            await asyncio.sleep(QUIET_S)
 
     async def _tick(self, publishing: Publishing, start_ns: int, count_ns: int) -> None:
         """Tell every second what was in it; seconds end where counting begins."""
@@ -202,6 +216,7 @@ class Generator:
             number=number,
             connected=self._crowd.connected(),
             sent=sent,
+            refused=self._crowd.take_refused(),
             hearing=self._crowd.hearing(),
             heard=heard,
             late_ms=max(late_ms, late_ns / 1e6),

@@ -82,6 +82,7 @@ class Tick(Struct, frozen=True, tag="tick", kw_only=True):
         number: its end (s), since counting began.
         connected: clients that are.
         sent: messages in it, {room: how many}.
+        refused: which the server would not take, as it said in it, {room: how many}.
         hearing: to how many a message is due now, {room: how many}; without those who
             come and go.
         heard: what came, class by class.
@@ -93,6 +94,7 @@ class Tick(Struct, frozen=True, tag="tick", kw_only=True):
     number: int
     connected: int
     sent: dict[int, int]
+    refused: dict[int, int]
     hearing: dict[int, int]
     heard: dict[str, Second]
     late_ms: float
@@ -104,7 +106,7 @@ class Done(Struct, frozen=True, tag="done"):
 
     Attributes:
         sent: {publisher: what it has sent}.
-        unsent: messages that were due and could not be sent.
+        unsent: messages that count and could not be sent.
         counted_s: how long messages were counted (s); less if it was stopped.
         delivered: deliveries of all classes in that time.
         cpu: of one core, in that time.

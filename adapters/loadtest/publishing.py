@@ -36,7 +36,7 @@ class Publishing:
 
     Attributes:
         lateness: of the messages that count.
-        unsent: messages that could not be sent.
+        unsent: messages that count and could not be sent.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Publishing:
                     return
                 now_ns = time.monotonic_ns()
                 if now_ns > give_up_ns:
-                    self.unsent += 1
+                    self.unsent += intended_ns >= self._count_from_ns
                     continue
                 if intended_ns > now_ns:
                     late = 0
@@ -89,7 +89,8 @@ class Publishing:
             first = self._first.get(publisher, client.sent)
             end = self._end.get(publisher, first)
             marks = tuple(self._marks.get(publisher, ()))
-            sent[publisher] = Sent(client.sent, first, end, marks)
+            refused = tuple(sorted(client.refused))
+            sent[publisher] = Sent(client.sent, first, end, marks, refused)
         return sent
 
     def take_second(self) -> tuple[dict[int, int], float]:
@@ -109,7 +110,7 @@ class Publishing:
         client = self._talkers[publisher]
         number = client.sent
         if not client.publish(intended_ns, self._plan.size_bytes):
-            self.unsent += 1
+            self.unsent += does_count
             return
         marks = self._marks.setdefault(publisher, [])
         if not marks or intended_ns - marks[-1][1] >= MARK_NS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -40,12 +40,15 @@ class Sent(msgspec.Struct, frozen=True):
         end: one more than the highest that was; ``first`` if there is none.
         marks: some numbers and when they were intended (ns), rising; about one for each
             second. By them is known what was due to who came later.
+        refused: what the server has said it would not take, [(first, end)], rising:
+            it is due to nobody.
     """
 
     total: int
     first: int
     end: int
     marks: tuple[tuple[int, int], ...] = ()
+    refused: tuple[tuple[int, int], ...] = ()
 
     def number_from(self, at_ns: int) -> int:
         """Return the first number known to be intended at that time or later."""
@@ -304,13 +307,16 @@ class Ear:
             first, holes, end = self._due(publisher, heard_to, does_count)
             low = max(first, does_count.first)
             high = max(min(end, does_count.end), low)
-            lacking = sum(overlap(hole, low, high) for hole in holes)
+            never = list(common(holes, does_count.refused))
+            spared = sum(overlap(part, low, high) for part in never)
+            lacking = sum(overlap(hole, low, high) for hole in holes) - spared
             earlier = sum(overlap(hole, 0, low) for hole in holes)
+            earlier -= sum(overlap(part, 0, low) for part in never)
             credit = self._told.get(publisher, 0)
             if self._was_ended and self._forgiven.get(publisher) == heard_to:
                 credit += max(end - heard_to, 0)
             excused = min(max(credit - earlier, 0), lacking)
-            expected += high - low
+            expected += high - low - spared
             missing += lacking
             told += excused
             before += max(earlier - credit, 0)
@@ -380,6 +386,20 @@ class Ear:
 def overlap(hole: tuple[int, int], low: int, high: int) -> int:
     """Return how many numbers of a hole are in ``range(low, high)``."""
     return max(min(hole[1], high) - max(hole[0], low), 0)
+
+
+def common(
+    ones: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield what is in both of two rising lists of ranges."""
+    at = 0
+    for first, end in ones:
+        while at < len(others) and others[at][1] <= first:
+            at += 1
+        beyond = at
+        while beyond < len(others) and others[beyond][0] < end:
+            yield max(first, others[beyond][0]), min(end, others[beyond][1])
+            beyond += 1
 
 
 def audiences(results: Iterable[TallyResult]) -> tuple[Audience, ...]:

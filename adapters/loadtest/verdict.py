@@ -45,7 +45,7 @@ def warnings_for(
     Args:
         report: all of it; its own warnings are not looked at.
         early: messages that came before they were intended (``TallyResult.early``).
-        unsent: messages that were due and could not be sent.
+        unsent: messages that count and could not be sent.
         unconnected: attempts to connect that failed.
         cores: how many the server and the generators may run on, taken together
             (``process.cores_in_reach``); None if the server is on another machine.

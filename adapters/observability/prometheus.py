@@ -284,8 +284,12 @@ def metrics_endpoint(
         others: collectors besides the broker's and the process' own.
 
     Raises:
-        ValueError: one that is no network, such as ``10.0.0.1/8``.
+        ValueError: one that is no network, such as ``10.0.0.1/8``, or no list of them.
     """
+    if isinstance(allowed, str):  # which is a list of characters as well
+        raise ValueError(  # noqa: TRY004 # as for what is no network
+            f"allowed must be a list of networks: [{allowed!r}], not {allowed!r}"
+        )
     networks = [ip_network(network) for network in allowed]
     # Not the global one: two applications in one process do not collide.
     registry = CollectorRegistry()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,27 @@ def test_pages(client: TestClient, path: str) -> None:
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert page.headers["x-content-type-options"] == "nosniff"
     assert "<!doctype html>" in page.text.lower()
+
+
+@pytest.mark.parametrize("has_sdk", [True, False])
+@pytest.mark.parametrize("path", ["/", "/echo", "/items", "/rooms"])
+def test_rooms_are_linked_to_where_there_is_the_sdk(
+    client: TestClient,
+    path: str,
+    has_sdk: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A wheel may have been built without it; the page itself says what to do."""
+    sdk = tmp_path / "package.json"
+    monkeypatch.setattr("adapters.app.SDK", sdk)
+    if has_sdk:
+        sdk.touch()
+    page = client.get(path).text
+    assert ('<a href="rooms">' in page) is (has_sdk and path != "/rooms")
+    assert '<a href="items"' in page
+    if path == "/rooms":
+        assert "run <code>scripts/vendor-sdk</code> in the checkout" in page
 
 
 def test_health_and_readiness(client: TestClient) -> None:

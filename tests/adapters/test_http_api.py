@@ -8,6 +8,7 @@ import time
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -706,7 +707,7 @@ def test_channels_and_info(client: TestClient) -> None:
         assert len(node.pop("uid")) == 32
         assert node == {
             "name": "one",
-            "version": "asgi-broker",
+            "version": f"asgi-broker {version('asgi-broker')}",
             "num_clients": 3,
             "num_users": 1,
             "num_channels": 3,

@@ -422,6 +422,13 @@ def test_what_is_no_network_is_noticed_at_once(network: str) -> None:
         metrics_endpoint(Broker(), allowed=[network])
 
 
+def test_one_network_is_no_list_of_them() -> None:
+    """It was said that '1' is no network."""
+    said = r"^allowed must be a list of networks: \['127.0.0.1'\], not '127.0.0.1'$"
+    with pytest.raises(ValueError, match=said):
+        metrics_endpoint(Broker(), allowed="127.0.0.1")
+
+
 async def test_endpoints_keep_to_themselves() -> None:
     """Two in one process, and neither is in the registry of the process."""
     running, other = Broker(), Broker()

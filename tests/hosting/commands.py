@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from adapters.cli import main
 from tests.serving import PATIENCE_S, free_port, wait_until
 
-__all__ = ("Running", "environment", "invoke", "last_line", "run", "serving")
+__all__ = ("ROOT", "Running", "environment", "invoke", "last_line", "run", "serving")
 
 ROOT = Path(__file__).parents[2]
 

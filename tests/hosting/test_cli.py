@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +18,12 @@ from click.testing import Result
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from adapters.cli import SUBCOMMANDS
 from adapters.hosting.settings import load_settings
 from tests.backplanes.servers import HAS_REDIS, RedisServer
 from tests.serving import PATIENCE_S, free_port
 
-from .commands import environment, invoke, last_line, run, serving
+from .commands import ROOT, environment, invoke, last_line, run, serving
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -445,11 +448,37 @@ app.router.routes.append(Route("/fail", fail))
     assert any("no page today" in record.get("exception", "") for record in records)
 
 
-def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command where a package is not installed."""
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bogus = 1", '1: unknown key "bogus"; hypercorn has no such setting'),
+        (
+            'keep_alive_timeout = "y"',
+            '1: keep_alive_timeout must be a number >= 0, not "y"',
+        ),
+        (
+            'certfile = "no.pem"\nkeyfile = "no.pem"',
+            '1: certfile "no.pem": No such file or directory',
+        ),
+    ],
+)
+def test_hypercorns_own_settings_are_looked_at(
+    empty_folder: Path, command: str, text: str, message: str
+) -> None:
+    """They gave a page of traceback, nothing at all, or cut every connection."""
+    (empty_folder / "hypercorn.toml").write_text(text)
+    refused = run(command)
+    assert refused.returncode == 2
+    assert last_line(refused) == f"Error: hypercorn.toml line {message}"
+    assert refused.stdout == ""
+
+
+def without(modules: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where packages (with spaces between) are not installed."""
     code = f"""if True:
         import runpy, sys
-        sys.modules[{module!r}] = None
+        sys.modules.update(dict.fromkeys({modules.split()!r}))
         sys.argv = ["broker", *{arguments!r}]
         runpy.run_module("adapters.cli", run_name="__main__")
     """
@@ -467,10 +496,51 @@ def test_without_click() -> None:
     failed = without("click", "--help")
     assert failed.returncode == 1
     assert failed.stderr == (
-        "the broker command needs the server's packages: "
-        "pip install 'asgi-broker[server]'\n"
+        "the broker command needs click: pip install 'asgi-broker[server]' "
+        "(or [jwt], [loadtest], [postgres] for their subcommands alone)\n"
     )
     assert failed.stdout == ""
+
+
+def test_every_extra_with_a_subcommand_brings_click() -> None:
+    """Found by a newcomer: `broker migrate` with the extra that its page names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extra in {each.extra for each in SUBCOMMANDS.values()}:
+        names = {
+            re.match(r"[\w-]+", need)[0]  # type: ignore[index]
+            for need in project["optional-dependencies"][extra]
+        }
+        assert "click" in names, extra
+
+
+OF_THE_SERVER = "hypercorn starlette google.protobuf prometheus_client trio"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("migrate", "redis://h"), "the URL of PostgreSQL must be"),
+        (("token", "inspect", "a.b.c"), "not checked: the settings have no key"),
+    ],
+)
+def test_what_needs_no_server(arguments: tuple[str, ...], said: str) -> None:
+    ran = without(f"{OF_THE_SERVER} pythonjsonlogger uvloop", *arguments)
+    assert said in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("adapters.cli_migrate", ("migrate", "x"), "postgres"),
+        ("adapters.cli_tokens", ("token", "inspect", "x"), "jwt"),
+    ],
+)
+def test_the_smallest_extra_is_named(
+    module: str, arguments: tuple[str, ...], extra: str
+) -> None:
+    failed = without(module, *arguments)
+    needs = f"broker {arguments[0]} needs pip install 'asgi-broker[{extra}]' ("
+    assert failed.stderr.startswith(needs)
 
 
 @pytest.mark.parametrize(

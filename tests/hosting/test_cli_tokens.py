@@ -98,6 +98,51 @@ def test_a_subscription_token() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--channel", "bad channel"), "--channel: invalid topic 'bad channel': "),
+        (("--channel", "a..b"), "--channel: invalid topic 'a..b': "),
+        (("--channel", "chat.*"), "--channel: invalid topic 'chat.*': "),
+        (("--subs", "a", "--subs", "a..b"), "--subs: invalid topic 'a..b': "),
+        (("--subs", ""), "--subs: "),
+    ],
+)
+def test_no_token_is_made_for_what_is_no_channel(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    """The server would answer 107, and inspect called it accepted."""
+    refused = invoke("token", "make", "--user", "42", *arguments, **ENV)
+    assert refused.exit_code == 2
+    assert said in last_line(refused)
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("claims", "variables", "why"),
+    [
+        ({"sub": "42", "channel": "bad channel"}, {}, "invalid topic 'bad channel': "),
+        ({"sub": "42", "channel": "\x1b[2J"}, {}, "invalid topic '\\x1b[2J': "),
+        ({"sub": "42", "subs": {"a": {}, "a..b": {}}}, {}, "invalid topic 'a..b': "),
+        ({"sub": "4,2"}, {"BROKER_CLIENT_PERSONAL": "ns"}, "a comma or hash in "),
+    ],
+)
+def test_what_is_no_channel_is_not_accepted(
+    claims: dict[str, Any], variables: Any, why: str
+) -> None:
+    token = signed(**claims)
+    shown = inspect(token, **ENV, **variables)
+    assert shown.exit_code == 1
+    answer = said(shown)["answer"]
+    assert answer.startswith("error 107 bad request (")
+    assert why in answer
+    if "channel" in claims:
+        return
+    everything: Any = {**ENV, **variables}
+    with serving(**everything) as server:
+        assert opened(server, token)["error"]["code"] == 107
+
+
+@pytest.mark.parametrize(
     ("key", "algorithm"),
     [
         (rsa.generate_private_key(65537, 2048), "RS256"),

@@ -6,13 +6,24 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import NameOID
+from hypercorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,7 +143,7 @@ def test_two_halves_of_one_rule_may_come_from_two_layers(write: Write) -> None:
 
 
 def test_of_hypercorns_file_three_keys_are_read(write: Write) -> None:
-    text = 'bind = "[::1]:80"\nworker_class = "trio"\nworkers = 2\nbacklog = "?"\n'
+    text = 'bind = "[::1]:80"\nworker_class = "trio"\nworkers = 2\nbacklog = 9\n'
     server = load_settings(hypercorn_file=write(text)).settings.server
     assert server == ServerSettings(bind=("[::1]:80",), loop="trio", workers=2)
     text = 'bind = ["a:1", "b:2"]\n'
@@ -333,6 +344,7 @@ def test_long_values_are_cut() -> None:
 
 
 OVERFLOW = '"disconnect", "drop_oldest", "drop_newest", "conflate", "block"'
+NOT_HYPERCORNS = "hypercorn has no such setting"
 LOOPS = '"asyncio", "uvloop", "trio"'
 OUTSIDE = "outside of a section"
 SECTIONS = "server, access, client, api, limits, topics"
@@ -487,13 +499,165 @@ def test_toml_without_a_place_is_refused(write: Write) -> None:
             f'1: worker_class must be one of {LOOPS}, not "gevent"',
         ),
         ("a", "1: is not TOML: Expected '=' after a key in a key/value pair"),
+        ("\nbogus = 1", f'2: unknown key "bogus"; {NOT_HYPERCORNS}'),
+        ("[tls]\na = 1", f'1: unknown key "tls"; {NOT_HYPERCORNS}'),
+        ("create_sockets = 1", '1: unknown key "create_sockets"; '),
+        ("log = 1", '1: unknown key "log"; '),
+        ("_bind = 1", '1: unknown key "_bind"; did you mean bind?'),
+        ("cert_file = ''", '1: unknown key "cert_file"; did you mean certfile?'),
+        (
+            "stall_s = 1",
+            '1: unknown key "stall_s"; it belongs in [limits] of broker.toml',
+        ),
+        (
+            "keep_alive_timeout = 'y'",
+            '1: keep_alive_timeout must be a number >= 0, not "y"',
+        ),
+        ("keep_alive_timeout = inf", "1: keep_alive_timeout must be a number >= 0, no"),
+        ("graceful_timeout = -1", "1: graceful_timeout must be a number >= 0, not -1"),
+        ("backlog = true", "1: backlog must be an integer >= 0, not true"),
+        ("read_timeout = 1.5", "1: read_timeout must be an integer >= 0, not 1.5"),
+        ("accesslog = 1", "1: accesslog must be a string, not 1"),
+        ("logger_class = 'x'", "1: logger_class cannot be set in a file"),
+        ("server_names = 'x'", '1: server_names must be an array of strings, not "x"'),
+        ("insecure_bind = 1", "1: insecure_bind must be an array of strings, not 1"),
+        ("logconfig_dict = 1", "1: logconfig_dict must be a table, not 1"),
+        ("keyfile_password = 4711", "1: keyfile_password must be a string"),
+        ("verify_mode = 'x'", '1: verify_mode must be an integer >= 0, not "x"'),
+        ("ciphers = 'x'", "1: ciphers: No cipher can be selected"),
+        ("verify_mode = 7", "1: verify_mode: 7 is not a valid VerifyMode"),
     ],
 )
 def test_a_wrong_file_of_hypercorn_is_refused(
     write: Write, text: str, message: str
 ) -> None:
     said = problem(hypercorn_file=write(text, "hypercorn.toml"))
-    assert said.removesuffix(" (end of file)") == f"hypercorn.toml line {message}"
+    assert said.removesuffix(" (end of file)").startswith(
+        f"hypercorn.toml line {message}"
+    )
+    assert "4711" not in said
+
+
+def test_every_setting_of_hypercorn_may_be_given(write: Write) -> None:
+    """With its own default, or what its type calls for."""
+    lines = ['bind = "h:1"', 'insecure_bind = "h:2"', 'quic_bind = ["h:3"]']
+    lines += ['application_path = "a:b"', 'root_path = "/x"', "logconfig_dict = {}"]
+    lines += ['errorlog = "-"', 'accesslog = "-"', "read_timeout = 1", "umask = 0o22"]
+    lines += ["cert_reqs = 0", "verify_mode = 2", "verify_flags = 32", "user = 1"]
+    lines += ["statsd_host = 'h:1'", "startup_timeout = 1", "daemon = false"]
+    given = {line.partition(" ")[0] for line in lines}
+    for name, default in vars(Config).items():
+        is_plain = isinstance(default, bool | int | float | str | list)
+        if is_plain and not name.startswith("_") and name not in given:
+            lines.append(f"{name} = {toml(default)}")
+    load_settings(hypercorn_file=write("\n".join(lines)))
+
+
+@pytest.fixture
+def pems(write: Write) -> dict[str, bytes]:
+    """Files cert.pem and key.pem that go together, and what else there may be."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "h")])
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    cert = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, begin, begin.replace(year=2120)
+    ).sign(key, SHA256())
+
+    def pem(key: ec.EllipticCurvePrivateKey, lock: Any) -> bytes:
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
+
+    files = {
+        "cert.pem": cert.public_bytes(Encoding.PEM),
+        "key.pem": pem(key, NoEncryption()),
+        "other.pem": pem(other, NoEncryption()),
+        "locked.pem": pem(key, BestAvailableEncryption(b"geheim")),
+        "empty.pem": b"",
+        "binary.pem": b"\xff-----BEGIN CERTIFICATE-----",
+    }
+    for file, content in files.items():
+        write(content, file)
+    return files
+
+
+@pytest.mark.usefixtures("pems")
+@pytest.mark.parametrize(
+    ("certfile", "keyfile", "more"),
+    [
+        ("cert.pem", "key.pem", ""),
+        ("cert.pem", "key.pem", 'ca_certs = "cert.pem"\nverify_mode = 2'),
+        ("cert.pem", "locked.pem", 'keyfile_password = "geheim"'),
+    ],
+)
+def test_certificates_are_tried(
+    write: Write, certfile: str, keyfile: str, more: str
+) -> None:
+    text = f'certfile = "{certfile}"\nkeyfile = "{keyfile}"\n{more}\n'
+    load_settings(hypercorn_file=write(text, "hypercorn.toml"))
+
+
+@pytest.mark.usefixtures("pems")
+@pytest.mark.parametrize(
+    ("certfile", "keyfile", "more", "message"),
+    [
+        ("no.pem", "key.pem", "", '1: certfile "no.pem": No such file or directory'),
+        ("cert.pem", "no.pem", "", '2: keyfile "no.pem": No such file or directory'),
+        ("cert.pem", "..", "", '2: keyfile "..": Is a directory'),
+        ("empty.pem", "key.pem", "", '1: certfile "empty.pem" has no certificate in'),
+        ("cert.pem", "cert.pem", "", '2: keyfile "cert.pem" has no private key in PEM'),
+        (
+            "cert.pem",
+            "other.pem",
+            "",
+            '1, hypercorn.toml line 2: certfile "cert.pem" and keyfile "other.pem": ',
+        ),
+        (
+            "cert.pem",
+            "locked.pem",
+            "",
+            '2: keyfile "locked.pem" is encrypted: set keyfile_password',
+        ),
+        (
+            "cert.pem",
+            "locked.pem",
+            'keyfile_password = "4711"',
+            '1, hypercorn.toml line 2: certfile "cert.pem" and keyfile "locked.pem": ',
+        ),
+        (
+            "cert.pem",
+            "key.pem",
+            'ca_certs = "no.pem"',
+            '3: ca_certs "no.pem": No such file or directory',
+        ),
+        (
+            "cert.pem",
+            "key.pem",
+            'ca_certs = "key.pem"',
+            '3: ca_certs "key.pem" has no certificate in PEM',
+        ),
+        (
+            "cert.pem",
+            "key.pem",
+            'ca_certs = "binary.pem"',
+            '3: ca_certs "binary.pem": ',
+        ),
+    ],
+)
+def test_certificates_that_cannot_be_used(
+    write: Write, certfile: str, keyfile: str, more: str, message: str
+) -> None:
+    text = f'certfile = "{certfile}"\nkeyfile = "{keyfile}"\n{more}\n'
+    said = problem(hypercorn_file=write(text, "hypercorn.toml"))
+    assert said.startswith(f"hypercorn.toml line {message}")
+    assert "4711" not in said
+    assert "_ssl.c" not in said
+
+
+@pytest.mark.parametrize("name", ["certfile", "keyfile", "ca_certs"])
+def test_half_of_tls_is_refused(write: Write, name: str) -> None:
+    """hypercorn would serve without any, and say nothing."""
+    said = problem(hypercorn_file=write(f'{name} = "x.pem"\n', "hypercorn.toml"))
+    assert said.startswith(f"hypercorn.toml line 1: {name} is set, and ")
+    assert said.endswith(": it would be served without TLS")
 
 
 @pytest.mark.parametrize("name", ["file", "hypercorn_file"])
@@ -709,4 +873,9 @@ def test_the_examples_in_the_docs_work(write: Write) -> None:
     assert blocks["text"][0].splitlines() == [
         problem(file=write("[limits]\n\nstal_s = 1")),
         problem(environ={"BROKER_SERVER_WORKERS": "0"}),
+        problem(
+            hypercorn_file=write(
+                '\n\nkeyfile = "key.pem"\ncertfile = "cert.pem"', "hypercorn.toml"
+            )
+        ),
     ]

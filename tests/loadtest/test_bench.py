@@ -22,6 +22,7 @@ from adapters.loadtest.plan import Scenario, Wire
 from adapters.loadtest.process import CannotMeasure, ProcessUse
 from adapters.loadtest.progress import Phase, Progress
 from adapters.loadtest.report import Report
+from adapters.loadtest.wording import State, judge
 from tests.loadtest.dishonest import Faults, dishonest
 from tests.loadtest.runs import LISTENERS, MESSAGES, losses, of, quick
 from tests.serving import wait_until
@@ -83,21 +84,37 @@ def late(report: Report, *, over_ms: float) -> int:
     return sum(times for us, times in counts.items() if us >= over_ms * 1000)
 
 
-def test_what_is_refused_or_ended_is_said_and_missed() -> None:
+def test_what_is_refused_is_said_and_what_is_ended_is_missed() -> None:
+    """To call it lost without a word, of what the server spoke about, was wrong."""
     faults = Faults(refuse=frozenset({4, 5}), close={20: True, 30: False})
     with dishonest(Wire.CENTRIFUGE, faults) as url:
         report = run(quick(url, Wire.CENTRIFUGE))
     assert losses(of(report)) == {
         "ended": 2,
         "missed_told": MESSAGES - 21,  # one came with the word that it is over
-        "missed_untold": 2 * LISTENERS + MESSAGES - 30,
+        "missed_untold": MESSAGES - 30,
     }
+    assert of(report).expected == (MESSAGES - 2) * LISTENERS
     assert set(report.warnings) >= {
         "The server refused 2 messages (error 111 too many requests); "
-        "they count as missed.",
+        "they were due to nobody.",
         "The server ended 1 connection: 3008 slow.",
         "The server ended 1 connection: closed without a close frame.",
     }
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_refused_waits_nowhere(processes: int) -> None:
+    """Refused to the end, to listeners of another process too."""
+    faults = Faults(refuse=frozenset(range(10, MESSAGES)))
+    with dishonest(Wire.CENTRIFUGE, faults) as url:
+        report = run(quick(url, Wire.CENTRIFUGE, processes=processes))
+    assert losses(of(report)) == {}
+    assert (of(report).expected, of(report).delivered) == (50, 50)
+    assert report.sent == MESSAGES
+    assert report.moments[-1].outstanding == 0
+    assert judge(report).state is State.DOUBTFUL
+    assert f"The server refused {MESSAGES - 10} messages" in report.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -268,6 +285,16 @@ def test_what_a_full_socket_does_not_take_waits_nowhere() -> None:
     assert any(
         f"{unsent} messages of 50 could not be" in said for said in report.warnings
     )
+
+
+def test_of_what_could_not_be_sent_the_warm_up_is_not_counted() -> None:
+    """It said: 19 messages of 10."""
+    with dishonest(Wire.TEXT, Faults(close={2: True})) as url:
+        report = run(quick(url, clients=2, scenario=Scenario.CHAT, warmup_s=1.0))
+    said = [each for each in report.warnings if "could not be sent" in each]
+    (found,) = [re.match(r"(\d+) messages of (\d+) ", each) for each in said]
+    assert found is not None
+    assert 0 < int(found[1]) <= int(found[2]) == MESSAGES
 
 
 def test_ctrl_c_gives_the_figures_so_far() -> None:

@@ -28,6 +28,8 @@ SECOND = 1_000_000_000  # ns
 PERFECT = list(range(MESSAGES))
 # What the measured time makes of them.
 SENT = Sent(total=MESSAGES, first=2, end=6)
+# Of one publisher the server takes all, of the others not.
+REFUSED = ((), ((0, 2), (3, 5)), ((4, MESSAGES),))
 
 Step = tuple[str, int | None, int | None]
 
@@ -139,6 +141,9 @@ class Model:
                 if (publisher, self.highest[publisher]) in self.forgiven:
                     self.excuse(publisher, MESSAGES - self.highest[publisher])
             for number in range(start, end):
+                never = any(low <= number < high for low, high in REFUSED[publisher])
+                if never and number not in self.seen[publisher]:
+                    continue
                 self.counts["expected"] += does_count(number)
                 if number in self.seen[publisher]:
                     self.counts["delivered"] += does_count(number)
@@ -219,7 +224,10 @@ def test_it_agrees_with_the_model(
         new += sum(map(len, model.seen.values()))
         for name, count in model.close().items():
             total[name] += count
-    sent = dict.fromkeys(range(PUBLISHERS), SENT)
+    sent = {
+        publisher: msgspec.structs.replace(SENT, refused=refused)
+        for publisher, refused in enumerate(REFUSED)
+    }
     seconds += sum(tally.take_second().delivered for tally in tallies)
     (merged,) = audiences(tally.close(sent) for tally in tallies)
     assert counts_of(merged) == total

@@ -142,7 +142,7 @@ def test_centrifuge_says_what_the_server_refuses() -> None:
     speaks = centrifuge()
     error = {"code": 103, "message": "permission denied"}
     refused = speaks.read(lines({"id": 7, "error": error}, {"id": 8, "error": error}))
-    assert refused == Said(refused=2, complaint="error 103 permission denied")
+    assert refused == Said(refused=(4, 5), complaint="error 103 permission denied")
     for number in (1, 2):
         said = speaks.read(lines({"id": number, "error": error}))
         assert said.ended == "error 103 permission denied"

@@ -101,7 +101,11 @@ def json_sub(given: str) -> str:
 
 
 @pytest.mark.parametrize("said", [None, Connected(), Connected(user="")])
-async def test_a_handler_that_names_nobody(said: Connected | None) -> None:
+async def test_a_handler_that_names_nobody(
+    said: Connected | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "broker")
+
     async def connect(session: Any, connecting: Connecting) -> Connected | None:
         return said
 
@@ -110,6 +114,7 @@ async def test_a_handler_that_names_nobody(said: Connected | None) -> None:
         async with serving(broker, spoken, is_connected=False) as client:
             await client.send({"id": 1, "connect": {}})
             assert await client.closed() == (3501, "bad request")
+    assert "it sent no token" in caplog.text
 
 
 async def test_connect_is_not_asked_about_a_bad_token() -> None:

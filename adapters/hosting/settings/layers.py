@@ -14,7 +14,16 @@ from .schema import FIELDS, HYPERCORN_KEYS, SECRET_FIELDS, SettingsError
 from .toml_lines import KeyPath, key_lines, line_of
 from .values import shown
 
-__all__ = ("Given", "flag_settings", "hypercorn_settings", "own_settings", "variables")
+__all__ = (
+    "Given",
+    "TomlFile",
+    "elsewhere",
+    "flag_settings",
+    "hypercorn_settings",
+    "nearest",
+    "own_settings",
+    "variables",
+)
 
 PREFIX = "BROKER_"
 _POSITION = re.compile(r" \(at (?:line (\d+), (column \d+)|end of document)\)$")
@@ -134,7 +143,7 @@ def variables(environ: Mapping[str, str]) -> Iterator[Given]:
         elif name.startswith(f"{PREFIX}TOPICS_"):
             raise SettingsError(f"{name}: topics can only be set in a file")
         elif name.startswith(ours):
-            raise SettingsError(f"{name}: unknown variable; {_nearest(name, known)}")
+            raise SettingsError(f"{name}: unknown variable; {nearest(name, known)}")
 
 
 def flag_settings(flags: Mapping[str, object]) -> Iterator[Given]:
@@ -153,7 +162,7 @@ def flag_settings(flags: Mapping[str, object]) -> Iterator[Given]:
         words = key.removesuffix("_s") if key.startswith("server.") else key
         name = "--" + words.removeprefix("server.").replace(".", "-").replace("_", "-")
         if key not in known:
-            problem = f"unknown setting {shown(key)}; {_nearest(key, known)}"
+            problem = f"unknown setting {shown(key)}; {nearest(key, known)}"
             raise SettingsError(f"{name}: {problem}")
         if value is not None:
             section, field = key.split(".")
@@ -174,7 +183,7 @@ def _table(
         source = file.source(*path, field)
         if field not in known:
             problem = f"unknown key {shown(field)} in {section}"
-            hint = _elsewhere(field, str(path[0])) or _nearest(field, known)
+            hint = elsewhere(field, str(path[0])) or nearest(field, known)
             raise SettingsError(f"{source}: {problem}; {hint}")
         yield Given(section, field, value, source, f"{section}.{field}")
 
@@ -182,17 +191,17 @@ def _table(
 def _unknown_section(name: str, content: object) -> str:
     items = content if isinstance(content, list) else [content]
     if items and all(isinstance(each, dict) for each in items):
-        return f"unknown section {shown(name)}; {_nearest(name, FIELDS)}"
+        return f"unknown section {shown(name)}; {nearest(name, FIELDS)}"
     sections = {field: name for name, fields in FIELDS.items() for field in fields}
     near = get_close_matches(name, sections, 1)
     if near and near[0] != name:
         hint = f"did you mean {sections[near[0]]}.{near[0]}?"
     else:
-        hint = _elsewhere(name, "") or f"known sections are {', '.join(FIELDS)}"
+        hint = elsewhere(name, "") or f"known sections are {', '.join(FIELDS)}"
     return f"unknown key {shown(name)} outside of a section; {hint}"
 
 
-def _elsewhere(field: str, section: str) -> str:
+def elsewhere(field: str, section: str) -> str:
     """Return a hint for a key that another section has, or nothing."""
     for other, fields in FIELDS.items():
         if field in fields and other != section:
@@ -201,7 +210,8 @@ def _elsewhere(field: str, section: str) -> str:
     return ""
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a name that there is not."""
     names = list(known)
     near = get_close_matches(name, names, 1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"

@@ -14,6 +14,7 @@ from broker import Limits, TopicRules
 from broker.protocol.rules import ProtocolTimes
 
 from .building import Section, build, kind_of
+from .hypercorn_file import check_hypercorn
 from .keys import check_backplane, check_keys, read_secrets
 from .layers import (
     Given,
@@ -84,7 +85,7 @@ def load_settings(
 
     Args:
         hypercorn_file: of hypercorn itself: its ``bind``, ``worker_class`` and
-            ``workers``; the rest is not looked at.
+            ``workers`` are read; the rest is checked, and certificates are tried.
         file: ``broker.toml``: a table for each section, and ``[[topics]]``.
         environ: ``BROKER_<SECTION>_<FIELD>``; lists with commas, ``none`` or empty for
             None. Other variables are not looked at.
@@ -98,7 +99,9 @@ def load_settings(
     found = {name: Section() for name in FIELDS if name != "topics"}
     rules: list[str] = []
     if hypercorn_file is not None:
-        _collect(found, hypercorn_settings(TomlFile(hypercorn_file)))
+        of_hypercorn = TomlFile(hypercorn_file)
+        _collect(found, hypercorn_settings(of_hypercorn))
+        check_hypercorn(of_hypercorn)
     if file is not None:
         own = TomlFile(file)
         _collect(found, own_settings(own))

@@ -15,7 +15,8 @@ class Said(NamedTuple):
         is_resumed: of a client that came back: nothing has been missed. None where
             the server does not say; False where it says that something is missing.
         is_gap: something is missing for good, and the client may stay.
-        refused: publications that the server would not take.
+        refused: the numbers of publications that the server would not take, from 0 in
+            the order of publishing; a negative one where it does not say which.
         answers: what to send at once.
         ended: why the server has nothing more to do with this client; "" if it has.
         complaint: why it refused, or what is wrong with the frame; "" if nothing.
@@ -24,7 +25,7 @@ class Said(NamedTuple):
     is_ready: bool = False
     is_resumed: bool | None = None
     is_gap: bool = False
-    refused: int = 0
+    refused: tuple[int, ...] = ()
     answers: tuple[str, ...] = ()
     ended: str = ""
     complaint: str = ""

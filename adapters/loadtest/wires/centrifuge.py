@@ -128,8 +128,9 @@ class CentrifugeSpeaker:
 
     def read(self, frame: bytes) -> Said:
         """Return what the lines of a frame say, all in one."""
-        ready, resumed, gap, refused, ended = False, None, False, 0, ""
+        ready, resumed, gap, ended = False, None, False, ""
         answers: list[str] = []
+        refused: list[int] = []
         complaint = ""
         for text in frame.splitlines():
             if not text.strip():
@@ -145,7 +146,7 @@ class CentrifugeSpeaker:
                 if 0 < line.id < FIRST_PUBLISH_ID:
                     ended = complaint
                 else:
-                    refused += 1
+                    refused.append(line.id - FIRST_PUBLISH_ID)
             elif line.connect is not None:
                 self._has_pong = line.connect.pong
                 ready = ready or not self._listens
@@ -164,7 +165,8 @@ class CentrifugeSpeaker:
                     gap = told.code == INSUFFICIENT_STATE
             elif text.strip() == b"{}" and self._has_pong:
                 answers.append(PING)
-        return Said(ready, resumed, gap, refused, tuple(answers), ended, complaint)
+        said = tuple(refused), tuple(answers)
+        return Said(ready, resumed, gap, *said, ended, complaint)
 
     def note(self, frame: bytes) -> None:
         """Take the offset of the last publication in a frame, if it has any."""

@@ -1,9 +1,11 @@
 /** The rooms: a chat on the official SDK, which resumes where it was. */
 
 import { Room } from "./rooms.room.js";
+import { readHash } from "./rooms.token.js";
 
 const MOST_MESSAGES = 500; // kept in the list; the oldest go first
 const DROP_S = 5;
+const BAD_REQUEST = 3501; // what who has no token is told
 const SHOWN_TYPING = 3; // names; more of them are several people
 
 const find = (id) => document.getElementById(id);
@@ -30,11 +32,16 @@ function run(client) {
     if (client.state === "connecting") show("reconnecting", `(${error.message})`);
   });
   client.on("disconnected", ({ code, reason }) => {
-    if (code !== 0) show("refused", `${code}: ${reason}`); // 0: it was this page
+    if (code !== 0) show("refused", `${code}: ${reason}${advice(code)}`); // 0: it was this page
   });
 
   find("name").value = sessionStorage.getItem("name") ?? guest();
-  addEventListener("hashchange", () => enter(client));
+  addEventListener("hashchange", () => {
+    const token = takeToken();
+    if (token !== "") client.setToken(token);
+    enter(client);
+    if (token !== "") connect(client);
+  });
   find("enter").addEventListener("submit", (event) => {
     event.preventDefault();
     sessionStorage.setItem("name", find("name").value);
@@ -61,7 +68,7 @@ function run(client) {
 }
 
 function enter(client) {
-  const given = location.hash.slice(1);
+  const given = readHash(location.hash).room;
   find("room").value = /^[a-z0-9-]{1,32}$/.test(given) ? given : "lobby";
   room?.leave(client);
   clear();
@@ -139,6 +146,23 @@ function connect(client) {
   clearTimeout(dropped);
   client.disconnect(); // ends the SDK's own waiting
   client.connect();
+}
+
+/** Return the token that the address brings, "" for none, and take it out of there. */
+function takeToken() {
+  const { room, token } = readHash(location.hash);
+  if (token !== "") {
+    sessionStorage.setItem("token", token); // a reload is still the same person
+    // The address is what one sends to others.
+    history.replaceState(null, "", `#${room}`);
+  }
+  return token;
+}
+
+/** Return what a refused newcomer may try: the server's words do not tell. */
+function advice(code) {
+  const hasToken = sessionStorage.getItem("token") !== null;
+  return code === BAD_REQUEST && !hasToken ? "; does it want a token? Add #token=…" : "";
 }
 
 /* The messages */
@@ -264,5 +288,7 @@ if (globalThis.Centrifuge === undefined) {
   find("missing").hidden = false;
   for (const field of find("enter").elements) field.disabled = true;
 } else {
-  run(new globalThis.Centrifuge(address("connection/websocket")));
+  takeToken();
+  const token = sessionStorage.getItem("token") ?? "";
+  run(new globalThis.Centrifuge(address("connection/websocket"), { token }));
 }
