@@ -13,9 +13,11 @@ class Bell(Protocol):
 
     def set(self) -> None:
         """Wake the task, now or when it waits. Idempotent."""
+        ...
 
     def wait(self) -> Awaitable[Any]:
         """Wait until it is set. Cancelling it harms nobody else."""
+        ...
 
 
 class Mailbox:
