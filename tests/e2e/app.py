@@ -163,6 +163,8 @@ async def vitals(_: Request) -> JSONResponse:
     # Not those that the brokers keep for the next send: a bounded number.
     pools = [each._core().batcher._pool for each in brokers.values()]
     numbers["tasks"] -= sum(each.resting for each in pools)
+    names = [each.name for each in anyio.get_running_tasks()]
+    numbers["readers"] = names.count("broker: session reader")
     numbers["files"] = len(os.listdir("/proc/self/fd"))
     return JSONResponse(numbers)
 

@@ -6,12 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.e2e.clients import resting, wait_at_rest
-from tests.serving import PATIENCE_S, Server, wait_until
+from tests.e2e.clients import vitals, wait_sessions
+from tests.serving import PATIENCE_S, Server
 
 pytestmark = pytest.mark.e2e
 
-TASKS_OF_HYPERCORN = 2  # for each connection: one reads, the other is the application
 ROUNDS, MESSAGES = 5, 20
 CLIENTS = 10
 
@@ -30,11 +29,11 @@ def test_an_idle_client_takes_a_task_only_where_it_must(
     server: Server, path: str
 ) -> None:
     """Under ``broker serve``, unless somebody is between us and the server."""
-    before = resting(server)
     is_free = server.host.startswith("serve") and path == "/ours"
-    each = TASKS_OF_HYPERCORN + (0 if is_free else 1)
     with ExitStack() as stack:
         for _ in range(CLIENTS):
             stack.enter_context(server.connect(path))
-        wait_until(lambda: resting(server)["tasks"] == before["tasks"] + CLIENTS * each)
-    wait_at_rest(server, before)
+        wait_sessions(server, CLIENTS)
+        assert vitals(server)["readers"] == (0 if is_free else CLIENTS)
+    wait_sessions(server, 0)
+    assert vitals(server)["readers"] == 0
